@@ -1,0 +1,1 @@
+"""Drivers: one module per kind of store, found by entry points."""

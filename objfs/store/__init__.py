@@ -1,0 +1,1 @@
+"""The driver protocol, its values, its registry and its wrappers."""
