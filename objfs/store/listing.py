@@ -51,8 +51,8 @@ def build_page(
     """One page. Code-point order of `str` is the byte order of UTF-8.
 
     Args:
-        keys: sorted keys, from at most `cursor.after` on. All below `prefix` must be there; with delimiter
-            `/`, a key `dir/` may stand for all keys below.
+        keys: sorted keys, from at most `cursor.after` on; doubles are told once. All below `prefix` must be
+            there; with delimiter `/`, a key `dir/` may stand for all keys below.
         describe: facts of a key, or None if it is gone meanwhile.
         prefix: as in `ObjectStore.list`.
         delimiter: as in `ObjectStore.list`.
@@ -68,7 +68,7 @@ def build_page(
             if key > prefix:
                 break
             continue
-        if not cursor.is_past(key) or (last.whole_prefix and key.startswith(last.after)):
+        if not last.is_past(key):
             continue
         cut = key.find(delimiter, len(prefix)) if delimiter else -1
         full = len(objects) + len(prefixes) >= limit
