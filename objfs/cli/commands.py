@@ -1,0 +1,234 @@
+"""What the command line looks like; each command imports its work when it is run."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  # typer reads the annotations
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="objfs",
+    help="Mount object-store buckets as directories.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_STORE, _CACHE, _FILES, _RUN = "Store", "Cache", "Files", "Daemon"
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from objfs import __version__
+
+        typer.echo(f"objfs {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def objfs(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Mount object-store buckets as directories."""
+
+
+@app.command(
+    epilog="Sizes: 64K, 500M, 10GiB (K, M, G are powers of 1024; KB, MB, GB of 1000). Times: 500ms, 30s, 5m."
+)
+def mount(
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL", help="s3://bucket/prefix, minio://host:9000/bucket, file:///folder, memory://"
+        ),
+    ],
+    mountpoint: Annotated[Path, typer.Argument(metavar="MOUNTPOINT", help="An empty folder.")],
+    endpoint_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="S3 service other than AWS. Credentials: as in any AWS tool.",
+            rich_help_panel=_STORE,
+        ),
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Region of the bucket.", rich_help_panel=_STORE)
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Profile of the AWS configuration files.", rich_help_panel=_STORE),
+    ] = None,
+    cache_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Holds one cache folder per store (default: ~/.cache/objfs; root: /var/cache/objfs).",
+            rich_help_panel=_CACHE,
+        ),
+    ] = None,
+    cache_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Most bytes of cached data; 5 % of the disk stay free (default: 10GiB).",
+            rich_help_panel=_CACHE,
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Budget of read buffers (default: 256MiB).", rich_help_panel=_CACHE
+        ),
+    ] = None,
+    metadata_ttl: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="How soon others' changes are seen (default: 5s).", rich_help_panel=_CACHE
+        ),
+    ] = None,
+    write_mode: Annotated[
+        str | None,
+        typer.Option(
+            metavar="back|through",
+            help="close() returns once a file is on local disk (back, default) or in the store.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Refuse every change.", rich_help_panel=_FILES)
+    ] = False,
+    xattrs: Annotated[
+        bool,
+        typer.Option(
+            "--xattrs", help="Extended attributes; costs a round trip per write.", rich_help_panel=_FILES
+        ),
+    ] = False,
+    allow_other: Annotated[
+        bool,
+        typer.Option(
+            "--allow-other", help="Let other users in, as the permissions say.", rich_help_panel=_FILES
+        ),
+    ] = False,
+    uid: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UID", help="Owner of files that record none (default: you).", rich_help_panel=_FILES
+        ),
+    ] = None,
+    gid: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GID", help="Group of files that record none (default: yours).", rich_help_panel=_FILES
+        ),
+    ] = None,
+    umask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OCTAL",
+            help="Taken off the mode of files that record none (default: 022).",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    foreground: Annotated[
+        bool,
+        typer.Option("--foreground", "-f", help="Stay, and log to the terminal too.", rich_help_panel=_RUN),
+    ] = False,
+    log_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="(default: ~/.local/state/objfs/….log; root: /var/log/objfs/….log)",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL", help="debug, info, warning or error (default: info).", rich_help_panel=_RUN
+        ),
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-o",
+            metavar="OPT[,OPT=VAL…]",
+            help="Any option above with _ or -, and ro, nonempty, noexec, … as in fstab.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    drain_timeout: Annotated[
+        str | None, typer.Option(hidden=True, help="How long uploads go on after SIGTERM or fusermount3 -u.")
+    ] = None,
+    store_timeout: Annotated[
+        str | None, typer.Option(hidden=True, help="Deadline of an operation that needs the store.")
+    ] = None,
+    upload_delay: Annotated[
+        str | None, typer.Option(hidden=True, help="How long a closed file rests before its upload.")
+    ] = None,
+    max_requests: Annotated[
+        str | None, typer.Option(hidden=True, help="Most requests under way at once.")
+    ] = None,
+) -> int:
+    """Mount a bucket, and return once it can be used."""
+    from objfs.cli.mount import mount as run
+
+    texts = {
+        "endpoint_url": endpoint_url,
+        "region": region,
+        "profile": profile,
+        "cache_dir": cache_dir,
+        "cache_size": cache_size,
+        "memory_limit": memory_limit,
+        "metadata_ttl": metadata_ttl,
+        "write_mode": write_mode,
+        "uid": uid,
+        "gid": gid,
+        "umask": umask,
+        "log_file": log_file,
+        "log_level": log_level,
+        "drain_timeout": drain_timeout,
+        "store_timeout": store_timeout,
+        "upload_delay": upload_delay,
+        "max_requests": max_requests,
+    }
+    switches = {
+        "read_only": read_only,
+        "xattrs": xattrs,
+        "allow_other": allow_other,
+        "foreground": foreground,
+    }
+    flags = {name: text for name, text in texts.items() if text is not None}
+    flags |= {name: "yes" for name, on in switches.items() if on}
+    return run(url, mountpoint, flags, options or [])
+
+
+@app.command()
+def umount(
+    mountpoint: Annotated[Path, typer.Argument(metavar="MOUNTPOINT")],
+    drain: Annotated[
+        bool,
+        typer.Option("--drain/--no-drain", help="Upload everything first, or leave it to the next mount."),
+    ] = True,
+) -> int:
+    """Upload what waits, with a progress bar, then unmount."""
+    from objfs.cli.umount import umount as run
+
+    return run(mountpoint, drain=drain)
+
+
+@app.command()
+def status(
+    mountpoint: Annotated[
+        Path | None, typer.Argument(metavar="[MOUNTPOINT]", help="One mount; default: all of yours.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> int:
+    """Show mounts: store, uploads, cache, conflicts, parked changes."""
+    from objfs.cli.status import status as run
+
+    return run(mountpoint, as_json=as_json)

@@ -1,0 +1,103 @@
+"""`objfs mount`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from objfs.cli import mounts
+from objfs.cli.background import Outcome, run_in_background
+from objfs.cli.checks import check_before_mount
+from objfs.cli.failure import describe_failure, pick_leaf
+from objfs.cli.logs import configure_logging
+from objfs.config import build_settings, split_mount_options
+from objfs.errors import ObjfsError, UsageError
+from objfs.store.urls import StoreOptions, StoreUrl, store_identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from objfs.config import MountSettings
+
+log = logging.getLogger("objfs.cli")
+
+
+def mount(url: str, mountpoint: Path, flags: Mapping[str, str], options: Sequence[str]) -> int:
+    """Mount, and return once the mount answers; with `--foreground` once it has gone again."""
+    settings = read_settings(url, mountpoint, flags, options)
+    check_before_mount(settings)
+    if settings.foreground:
+        outcome = Outcome(status=0)
+
+        def keep(reported: Outcome) -> None:
+            nonlocal outcome
+            outcome = reported
+
+        status = serve(settings, keep)
+        outcome = outcome if outcome.status else replace(outcome, status=status)
+    else:
+        outcome = run_in_background(lambda report: serve(settings, report))
+    if outcome.sentence:
+        sys.stderr.write(f"objfs: {outcome.sentence}\n")
+    return outcome.status
+
+
+def read_settings(
+    url: str, mountpoint: Path, flags: Mapping[str, str], options: Sequence[str]
+) -> MountSettings:
+    """The settings of a command line; flags outrank `-o` options."""
+    parsed = StoreUrl.parse(url)
+    settings = build_settings(
+        url, mounts.resolve_mountpoint(mountpoint), [split_mount_options(options), flags]
+    )
+    if parsed.scheme == "file":
+        _refuse_nesting(settings.mountpoint, parsed.bucket)
+    identity = store_identity(parsed, StoreOptions(endpoint_url=settings.endpoint_url))
+    return replace(settings, store_identity=identity)
+
+
+def serve(settings: MountSettings, report: Callable[[Outcome], None]) -> int:
+    """Run the mount in this process until it is taken away; returns the exit status."""
+    try:
+        _raise_open_file_limit()
+        configure_logging(settings.log_path, settings.log_level, os.environ, also_stderr=settings.foreground)
+        from objfs.app import run_mount  # with trio, pyfuse3 and the SDKs: only in the process that serves
+
+        run_mount(settings, on_ready=lambda: report(Outcome(status=0)))
+    except KeyboardInterrupt:
+        return 0
+    except BaseException as error:  # noqa: BLE001  # the last chance to say anything
+        return _fail(error, settings, report)
+    finally:
+        logging.shutdown()
+    return 0
+
+
+def _fail(error: BaseException, settings: MountSettings, report: Callable[[Outcome], None]) -> int:
+    status, sentence = describe_failure(error)
+    if isinstance(pick_leaf(error), ObjfsError):
+        log.error("%s", sentence)
+    else:
+        log.critical("internal error", exc_info=error)
+        sentence = f"{sentence.removesuffix('; please report it.')}; the details are in {settings.log_path}."
+    report(Outcome(status=status, sentence=sentence))
+    return status
+
+
+def _raise_open_file_limit() -> None:
+    """Staged files and connections are descriptors; the soft limit of 1,024 is for select(2) only."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _refuse_nesting(mountpoint: Path, folder: str) -> None:
+    real = os.path.realpath(folder)
+    if os.path.commonpath([real, mountpoint]) in (real, str(mountpoint)):
+        raise UsageError(
+            f"the mountpoint {mountpoint} and the store {folder} contain one another; separate them."
+        )

@@ -1,0 +1,84 @@
+"""The kernel's table of mounts, and taking a mount away by force."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+FUSE_TYPE = "fuse.objfs"
+_ESCAPE = re.compile(r"\\([0-7]{3})")  # proc(5): space, tab, newline and backslash as octal
+_UNMOUNT_TIMEOUT_S = 10.0  # `fusermount3 -uz` returns at once unless the kernel itself is stuck
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountEntry:
+    """One line of /proc/self/mountinfo."""
+
+    mountpoint: Path
+    fs_type: str
+    source: str
+
+
+def read_mounts(table: str | None = None) -> list[MountEntry]:
+    """All mounts, in the order they were made; `table` stands in for the kernel's in tests."""
+    text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape") if table is None else table
+    return [_parse_line(line) for line in text.splitlines() if " - " in line]
+
+
+def find_mount(mountpoint: Path) -> MountEntry | None:
+    """The topmost mount at exactly this path."""
+    found = [entry for entry in read_mounts() if entry.mountpoint == mountpoint]
+    return found[-1] if found else None
+
+
+def resolve_mountpoint(path: Path) -> Path:
+    """The absolute path without symlinks; a mount at its end, which may hang or be dead, is not touched."""
+    parent = Path(os.path.realpath(path.absolute().parent))
+    direct = parent / path.name if path.name not in ("", ".", "..") else Path(os.path.realpath(path))
+    return direct if find_mount(direct) else Path(os.path.realpath(path))
+
+
+def is_dead(mountpoint: Path) -> bool:
+    """Whether the program behind a FUSE mount is gone ("transport endpoint is not connected")."""
+    try:
+        os.stat(mountpoint)
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
+
+
+def detach_by_force(mountpoint: Path) -> bool:
+    """Take a mount away even if it is dead or in use; returns whether it is gone."""
+    fusermount = shutil.which("fusermount3") or shutil.which("fusermount")
+    commands = [[fusermount, "-u", "-z", "--", str(mountpoint)]] if fusermount else []
+    if os.geteuid() == 0:
+        commands.append(["umount", "-l", "--", str(mountpoint)])
+    before = _count(mountpoint)
+    for command in commands:
+        subprocess.run(  # noqa: S603  # fixed programs; the path comes after `--`
+            command, check=False, capture_output=True, timeout=_UNMOUNT_TIMEOUT_S
+        )
+        if _count(mountpoint) < before:
+            return True
+    return before == 0
+
+
+def _count(mountpoint: Path) -> int:
+    return sum(entry.mountpoint == mountpoint for entry in read_mounts())
+
+
+def _parse_line(line: str) -> MountEntry:
+    before, after = line.split(" - ", 1)
+    fs_type, source = after.split(" ")[:2]
+    return MountEntry(
+        mountpoint=Path(_unescape(before.split(" ")[4])), fs_type=fs_type, source=_unescape(source)
+    )
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)

@@ -1,0 +1,30 @@
+"""Sizes, times and counts for people."""
+
+from __future__ import annotations
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_STEP = 1024
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
+
+
+def show_bytes(count: float) -> str:
+    """`0 B`, `1.5 GiB`."""
+    unit = 0
+    while count >= _STEP and unit < len(_UNITS) - 1:
+        count /= _STEP
+        unit += 1
+    return f"{count:.0f} {_UNITS[unit]}" if unit == 0 else f"{count:.1f} {_UNITS[unit]}"
+
+
+def show_seconds(seconds: float) -> str:
+    """`12 s`, `5 min`, `3.5 h`, `2.0 d`."""
+    if seconds < _MINUTE_S:
+        return f"{max(0, seconds):.0f} s"
+    if seconds < _HOUR_S:
+        return f"{seconds / _MINUTE_S:.0f} min"
+    return f"{seconds / _HOUR_S:.1f} h" if seconds < _DAY_S else f"{seconds / _DAY_S:.1f} d"
+
+
+def show_files(count: int) -> str:
+    """`1 file`, `3 files`."""
+    return f"{count:,} file{'' if count == 1 else 's'}"

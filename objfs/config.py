@@ -1,0 +1,275 @@
+"""Settings of one mount: frozen, with units in their names, merged once from flags and `-o` options."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from objfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+WriteMode = Literal["back", "through"]
+Number = TypeVar("Number", int, float)
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+# Binary for the bare letters, as in dd, truncate, rclone and systemd; decimal only where "B" is spelled out.
+_SIZE_UNITS = {"": 1, "b": 1} | {
+    f"{letter}{suffix}": base**power
+    for power, letter in enumerate("kmgtp", start=1)
+    for suffix, base in (("", 1024), ("i", 1024), ("ib", 1024), ("b", 1000))
+}
+_TIME_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+_TRUE = frozenset({"1", "yes", "true", "on"})
+_FALSE = frozenset({"0", "no", "false", "off"})
+
+# Options of fstab and mount(8) that say nothing to a file system of this kind, or what it does anyway.
+_IGNORED_OPTIONS = frozenset(
+    re.findall(
+        r"\w+",
+        "_netdev nofail noauto auto user nouser users owner group defaults async rw atime noatime relatime"
+        " norelatime strictatime nostrictatime diratime nodiratime lazytime nolazytime",
+    )
+)
+# Options the kernel enforces; `suid` and `dev` are only for root, as with any other file system.
+_KERNEL_OPTIONS = frozenset(["exec", "noexec", "suid", "nosuid", "dev", "nodev"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountSettings:
+    """Everything `objfs mount` needs to know.
+
+    Attributes:
+        url: the store, for instance `s3://bucket/prefix`.
+        store_identity: what the cache belongs to: the URL with the endpoint, however named.
+        endpoint_url: base URL of the S3 service, or None for the SDK's own choice.
+        cache_dir: folder that holds one cache folder per store; None for the user's default.
+        cache_size_bytes: most bytes of clean blocks kept on the local disk.
+        memory_limit_bytes: budget of all read buffers.
+        write_mode: close() returns once the file is safe on local disk (`back`) or in the store (`through`).
+        uid: owner shown for objects that record none; None for the mounting user. `gid` likewise.
+        umask: permission bits taken away from objects that record no mode.
+        metadata_ttl_s: how long names and attributes may be answered without asking the store.
+        nonempty: mount over a folder that has content.
+        kernel_options: `noexec`, `suid` and the like, handed to the kernel.
+        drain_timeout_s: how long uploads go on after the mount was taken away.
+        store_timeout_s: deadline of an operation that needs the store.
+        max_requests: most requests under way at once.
+        upload_delay_s: how long a closed file rests before its upload; a rename meanwhile is free.
+    """
+
+    url: str
+    mountpoint: Path
+    store_identity: str
+    foreground: bool = False
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    cache_dir: Path | None = None
+    cache_size_bytes: int = 10 * 1024**3
+    memory_limit_bytes: int = 256 * 1024**2
+    write_mode: WriteMode = "back"
+    read_only: bool = False
+    xattrs: bool = False
+    allow_other: bool = False
+    uid: int | None = None
+    gid: int | None = None
+    umask: int = 0o022
+    metadata_ttl_s: float = 5.0
+    log_file: Path | None = None
+    log_level: LogLevel = "info"
+    nonempty: bool = False
+    kernel_options: tuple[str, ...] = ()
+    drain_timeout_s: float = 30.0
+    store_timeout_s: float = 60.0
+    max_requests: int = 32
+    upload_delay_s: float = 1.0
+
+    @property
+    def mount_id(self) -> str:
+        """Name of this store on the local disk: readable, and different for each identity."""
+        digest = hashlib.sha256(self.store_identity.encode()).hexdigest()[:12]
+        readable = re.sub(r"[^A-Za-z0-9]+", "-", self.url).strip("-")[:40].strip("-")
+        return f"{readable}-{digest}"
+
+    @property
+    def cache_path(self) -> Path:
+        """Folder of this store's blocks, staged files and journal."""
+        return (self.cache_dir or _default_cache_base()) / self.mount_id
+
+    @property
+    def log_path(self) -> Path:
+        """File the log goes to."""
+        return self.log_file or _default_log_base() / f"{self.mount_id}.log"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `10GiB`, `500M`, `1.5G`, `4096`. K, M, G, T are powers of 1024; KB, MB, GB, TB of 1000."""
+    match = _QUANTITY.fullmatch(text)
+    factor = _SIZE_UNITS.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise ValueError(f"'{text}' is no size; write for instance 10GiB, 500M or 1.5G")
+    return int(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `500ms`, `30s`, `5m`, `2h`, `1d`; a bare number is seconds."""
+    match = _QUANTITY.fullmatch(text)
+    factor = _TIME_UNITS.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise ValueError(f"'{text}' is no time; write for instance 500ms, 30s, 5m or 2h")
+    return float(match[1]) * factor
+
+
+def split_mount_options(texts: Iterable[str]) -> dict[str, str]:
+    """`["ro,uid=5", "_netdev"]` -> `{"read_only": "yes", "uid": "5"}`, with generic mount options sorted out.
+
+    Raises:
+        UsageError: an option is not known.
+    """
+    values: dict[str, str] = {}
+    kernel: list[str] = []
+    for option in (part.strip() for text in texts for part in text.split(",")):
+        name, _, value = option.partition("=")
+        key = name.replace("-", "_")
+        if name == "rw":
+            values["read_only"] = "no"
+        elif name == "ro":
+            values["read_only"] = "yes"
+        elif name in _KERNEL_OPTIONS:
+            kernel.append(name)
+        elif key in _PARSERS:
+            values[key] = value if "=" in option else "yes"
+        elif name and name not in _IGNORED_OPTIONS and not name.startswith(("x-", "comment")):
+            raise UsageError(f"mount option '{name}' is not known{_nearest(name)}; see 'objfs mount --help'.")
+    if kernel:
+        values["kernel_options"] = " ".join(kernel)
+    return values
+
+
+def build_settings(url: str, mountpoint: Path, layers: Iterable[Mapping[str, str]]) -> MountSettings:
+    """Merge layers of `name -> text`, later ones first in rank, into checked settings.
+
+    Raises:
+        UsageError: a value does not parse or is out of its range.
+    """
+    merged: dict[str, str] = {}
+    for layer in layers:
+        merged.update(layer)
+    values = dict(_parse(name, text) for name, text in merged.items())
+    return MountSettings(url=url, mountpoint=mountpoint, store_identity=url, **values)
+
+
+def _parse(name: str, text: str) -> tuple[str, Any]:
+    field_name, parser = _PARSERS[name]
+    try:
+        return field_name, parser(text)
+    except ValueError as error:
+        raise UsageError(f"--{name.replace('_', '-')}: {error}.") from error
+
+
+def _nearest(name: str) -> str:
+    known = sorted({*_PARSERS, "ro", *_IGNORED_OPTIONS, *_KERNEL_OPTIONS})
+    found = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean '{found[0]}'?" if found else ""
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in _TRUE | _FALSE:
+        return text.lower() in _TRUE
+    raise ValueError(f"'{text}' is neither yes nor no")
+
+
+def _text(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError("a value is needed")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_text(text)).expanduser().absolute()
+
+
+def _octal(text: str) -> int:
+    if not re.fullmatch(r"[0-7]{1,4}", text) or int(text, 8) > 0o777:
+        raise ValueError(f"'{text}' is no umask; write for instance 022")
+    return int(text, 8)
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,10}", text):
+        raise ValueError(f"'{text}' is no number")
+    return int(text)
+
+
+def _endpoint(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", text):
+        raise ValueError("write for instance https://minio.example.org:9000, without user name or password")
+    return text.rstrip("/")
+
+
+def _choice(*known: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() in known:
+            return text.lower()
+        raise ValueError(f"'{text}' is not one of {', '.join(known)}")
+
+    return parse
+
+
+def _at_least(least: Number, parser: Callable[[str], Number], shown: str) -> Callable[[str], Number]:
+    def parse(text: str) -> Number:
+        value = parser(text)
+        if value < least:
+            raise ValueError(f"'{text}' is too little; the least is {shown}")
+        return value
+
+    return parse
+
+
+def _default_cache_base() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/cache/objfs")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "objfs"
+
+
+def _default_log_base() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/log/objfs")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "objfs"
+
+
+# Name of a flag and `-o` option (with `_` for `-`) -> the field it sets, and how its text is read.
+_PARSERS: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "foreground": ("foreground", _switch),
+    "endpoint_url": ("endpoint_url", _endpoint),
+    "region": ("region", _text),
+    "profile": ("profile", _text),
+    "cache_dir": ("cache_dir", _path),
+    "cache_size": ("cache_size_bytes", _at_least(1024**2, parse_size, "1MiB")),
+    "memory_limit": ("memory_limit_bytes", _at_least(16 * 1024**2, parse_size, "16MiB")),
+    "write_mode": ("write_mode", _choice("back", "through")),
+    "read_only": ("read_only", _switch),
+    "xattrs": ("xattrs", _switch),
+    "allow_other": ("allow_other", _switch),
+    "uid": ("uid", _number),
+    "gid": ("gid", _number),
+    "umask": ("umask", _octal),
+    "metadata_ttl": ("metadata_ttl_s", parse_duration),
+    "log_file": ("log_file", _path),
+    "log_level": ("log_level", _choice("debug", "info", "warning", "error")),
+    "nonempty": ("nonempty", _switch),
+    "kernel_options": ("kernel_options", lambda text: tuple(text.split())),
+    "drain_timeout": ("drain_timeout_s", parse_duration),
+    "store_timeout": ("store_timeout_s", _at_least(0.1, parse_duration, "100ms")),
+    "max_requests": ("max_requests", _at_least(1, _number, "1")),
+    "upload_delay": ("upload_delay_s", parse_duration),
+}
+SETTING_NAMES = frozenset(_PARSERS)

@@ -1,0 +1,102 @@
+"""Where control sockets are and what goes over them: one JSON object per line, of bounded length.
+
+A request is `{"command": name, ...}`. Answers are any number of `{"progress": {...}}` and then one
+`{"ok": {...}}` or `{"error": "one sentence"}`. Commands:
+
+    ping                       -> ok {"pid"}
+    status                     -> ok: values.MountStatus
+    drain                      -> progress: values.DrainProgress ..., ok {}
+    unmount {"drain": bool}    -> ok {} once the mountpoint is free; the connection ends when objfs does
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import stat
+import struct
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from objfs.errors import MountError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MAX_LINE_BYTES = 1024 * 1024  # a status with 100 parked keys of 1,024 bytes, escaped, is below 700 kB
+MAX_REQUEST_BYTES = 4096  # a command and its few arguments
+_UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+
+
+def runtime_dir(environment: Mapping[str, str], uid: int) -> Path:
+    """The folder of this user's control sockets."""
+    if override := environment.get("OBJFS_RUNTIME_DIR"):
+        return Path(override)
+    if uid == 0:
+        return Path("/run/objfs")
+    if base := environment.get("XDG_RUNTIME_DIR"):
+        return Path(base) / "objfs"
+    return Path(f"/tmp/objfs-{uid}")  # noqa: S108  # `ensure_private` refuses it if it is anybody else's
+
+
+def ensure_private(folder: Path) -> None:
+    """Create the folder for its owner alone.
+
+    Raises:
+        MountError: it is there and is a symlink, or belongs to somebody else, or is open to others.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = folder.lstat()
+    except OSError as error:
+        raise MountError(
+            f"the folder of control sockets {folder} cannot be made: {error.strerror}."
+        ) from error
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
+        raise MountError(f"{folder} is not a folder of yours, so it cannot hold control sockets; remove it.")
+    if facts.st_mode & 0o077:
+        folder.chmod(0o700)
+
+
+def socket_name(mountpoint: Path) -> str:
+    """File name of the control socket of the mount at this absolute path."""
+    return hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:16] + ".sock"
+
+
+@contextmanager
+def short_address(path: Path) -> Iterator[str]:
+    """A socket's path by way of its folder's descriptor: a unix address holds 107 bytes only (unix(7))."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+class HasOptions(Protocol):
+    """A socket, of the standard library or of trio."""
+
+    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
+
+
+def peer_pid_and_uid(connection: HasOptions) -> tuple[int, int]:
+    """Process and user at the other end."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid, uid, _gid = _UCRED.unpack(data)
+    return pid, uid
+
+
+def encode_line(value: Mapping[str, Any]) -> bytes:
+    """One message as it goes over the socket."""
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+
+
+def decode_line(line: bytes) -> dict[str, Any]:
+    """The inverse of `encode_line`; raises ValueError for anything but a JSON object."""
+    value = json.loads(line)
+    if not isinstance(value, dict):
+        raise ValueError("a message is a JSON object")
+    return value
