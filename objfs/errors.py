@@ -87,3 +87,10 @@ class CorruptError(ObjectStoreError):
     """The answer is not what was asked for: wrong length, range or checksum. Asking again may help."""
 
     retryable = True
+
+
+def first_error(error: BaseException) -> BaseException:
+    """The first plain exception inside a (nested) group, as nurseries raise them; others unchanged."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

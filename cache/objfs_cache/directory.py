@@ -1,0 +1,127 @@
+"""The cache directory: owner only, one process at a time, one format version."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FORMAT_VERSION = 1  # FORMAT.md describes it
+
+
+class CacheError(Exception):
+    """The cache directory cannot be used; the message is one sentence for a person."""
+
+
+class CacheBusyError(CacheError):
+    """Another process uses the cache directory."""
+
+
+class CacheFormatError(CacheError):
+    """The cache directory was written by a newer version."""
+
+
+class CacheUnsafeError(CacheError):
+    """The cache directory belongs to somebody else or is a symlink."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheDirectory:
+    """Paths inside a locked cache directory."""
+
+    path: Path
+
+    @property
+    def blocks_path(self) -> Path:
+        """Folder of the block cache (clean data only)."""
+        return self.path / "blocks"
+
+    @property
+    def staging_path(self) -> Path:
+        """Folder of the staged files (dirty data)."""
+        return self.path / "staging"
+
+    @property
+    def journal_path(self) -> Path:
+        """SQLite file of the journal; in a folder of its own, which is fsynced with it."""
+        return self.path / "journal" / "journal.db"
+
+
+@contextmanager
+def open_cache_directory(path: Path) -> Iterator[CacheDirectory]:
+    """Create, check and lock the directory for the life of the block.
+
+    Raises:
+        CacheBusyError, CacheFormatError, CacheUnsafeError: see there.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise CacheUnsafeError(f"The cache directory {path} is no directory; remove it.") from error
+    except OSError as error:
+        raise CacheError(f"The cache directory {path} cannot be made: {error.strerror}.") from error
+    _check_owner(path)
+    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        _lock(lock, path)
+        _check_format(path / "format")
+        directory = CacheDirectory(path=path)
+        for folder in (directory.blocks_path, directory.staging_path, directory.journal_path.parent):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        fsync_directory(path)
+        yield directory
+    finally:
+        os.close(lock)
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_owner(path: Path) -> None:
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
+        raise CacheUnsafeError(f"The cache directory {path} is a symlink; name the directory itself.")
+    if found.st_uid != os.geteuid():
+        raise CacheUnsafeError(f"The cache directory {path} belongs to user {found.st_uid}; choose another.")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        path.chmod(0o700)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        raise CacheBusyError(
+            f"The cache directory {path} is in use by another objfs; "
+            "unmount that one or choose another with --cache-dir."
+        ) from error
+
+
+def _check_format(path: Path) -> None:
+    if not path.exists():
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(f"{FORMAT_VERSION}\n")
+        temporary.rename(path)
+        return
+    text = path.read_text().strip()
+    if not text.isdigit() or int(text) > FORMAT_VERSION:
+        raise CacheFormatError(
+            f"The cache directory {path.parent} has format {text[:20]!r}, this objfs knows {FORMAT_VERSION}; "
+            "use the newer objfs that wrote it or choose another with --cache-dir."
+        )

@@ -1,0 +1,208 @@
+"""The journal: an ordered list of changes that the store has not got yet, in SQLite.
+
+A change is acknowledged once its row is committed. Commits use synchronous=NORMAL, which survives the death
+of the process; `sync` makes all committed rows durable against power loss. Kinds, keys, bases and options
+are opaque text here. FORMAT.md describes the table and its crash states.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from objfs_cache.directory import CacheError, CacheFormatError, fsync_directory
+from objfs_cache.staging import StagedState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCHEMA_VERSION = 1
+BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")  # changes with every boot (random(4))
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS operation (
+    seq INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    path TEXT NOT NULL,
+    source TEXT NOT NULL,
+    details TEXT NOT NULL,
+    body BLOB,
+    staged_id INTEGER,
+    staged_length INTEGER NOT NULL DEFAULT 0,
+    base_limit INTEGER NOT NULL DEFAULT 0,
+    extents TEXT NOT NULL DEFAULT '[]',
+    fsynced INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"""
+
+_WRITE = "INSERT OR REPLACE INTO operation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One row: a change in the order in which it was acknowledged.
+
+    Attributes:
+        seq: place in the order, from 1.
+        details: opaque JSON text of the writer.
+        body: small content kept in the row itself (symlink targets), or None.
+        staged: the staged file holding the content, or None.
+    """
+
+    seq: int
+    kind: str
+    path: str
+    source: str
+    details: str
+    body: bytes | None = None
+    staged: StagedState | None = None
+
+
+class JournalError(CacheError):
+    """The journal cannot be read or written; nothing may be acknowledged any more."""
+
+
+class Journal:
+    """Rows of pending changes. Used from one thread, but for `sync`."""
+
+    def __init__(self, connection: sqlite3.Connection, wal: int, *, rebooted: bool) -> None:
+        self._connection = connection
+        self._wal = wal
+        self._depth = 0
+        row = connection.execute("SELECT max(seq) FROM operation").fetchone()
+        self._last_seq = int(row[0] or 0)
+        self.rebooted = rebooted
+        """Whether the machine was started anew since the journal was last open."""
+
+    def next_seq(self) -> int:
+        """The next place in the order; each is given out once."""
+        self._last_seq += 1
+        return self._last_seq
+
+    def load(self) -> list[Record]:
+        """All rows in order."""
+        return [_record(row) for row in self._execute("SELECT * FROM operation ORDER BY seq")]
+
+    def write(self, record: Record) -> None:
+        """Add a row, or replace the one of the same seq."""
+        staged = record.staged
+        self._execute(
+            _WRITE,
+            record.seq,
+            record.kind,
+            record.path,
+            record.source,
+            record.details,
+            record.body,
+            staged.file_id if staged else None,
+            staged.length if staged else 0,
+            staged.base_limit if staged else 0,
+            json.dumps(staged.extents) if staged else "[]",
+            int(staged.fsynced) if staged else 0,
+        )
+
+    def remove(self, seq: int) -> None:
+        """Forget a row: its change is in the store, or was taken back."""
+        self._execute("DELETE FROM operation WHERE seq = ?", seq)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes in the block, or none of them. Blocks may nest; the outermost commits."""
+        if self._depth:
+            yield
+            return
+        self._execute("BEGIN IMMEDIATE")
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            self._depth -= 1
+            self._execute("ROLLBACK")
+            raise
+        self._depth -= 1
+        self._execute("COMMIT")
+
+    def sync(self) -> None:
+        """Make all committed rows durable. Blocks; any thread."""
+        os.fdatasync(self._wal)
+
+    def _execute(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise JournalError(f"The journal cannot be used: {error}.") from error
+
+
+@contextmanager
+def open_journal(path: Path) -> Iterator[Journal]:
+    """Open or make the journal at `path`.
+
+    Raises:
+        CacheFormatError: a newer objfs wrote it.
+        JournalError: it cannot be read; it is left as it is.
+    """
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise JournalError(f"The journal {path} cannot be opened: {error}.") from error
+    try:
+        rebooted = _prepare(connection, path)
+        wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fsync_directory(path.parent)
+            yield Journal(connection, wal, rebooted=rebooted)
+        finally:
+            os.close(wal)
+    finally:
+        connection.close()
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> bool:
+    try:
+        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if found > SCHEMA_VERSION:
+            raise CacheFormatError(
+                f"The journal {path} has format {found}, this objfs knows {SCHEMA_VERSION}; "
+                "use the newer objfs that wrote it."
+            )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(_SCHEMA)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        boot_id = BOOT_ID_PATH.read_text().strip()
+        before = connection.execute("SELECT value FROM meta WHERE name = 'boot_id'").fetchone()
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
+    except sqlite3.Error as error:
+        raise JournalError(
+            f"The journal {path} cannot be read ({error}); it was left as it is, "
+            "choose another cache with --cache-dir."
+        ) from error
+    return before is not None and before[0] != boot_id
+
+
+def _record(row: tuple[object, ...]) -> Record:
+    seq, kind, path, source, details, body, staged_id, length, base_limit, extents, fsynced = row
+    staged = None
+    if isinstance(staged_id, int):
+        staged = StagedState(
+            file_id=staged_id,
+            length=int(str(length)),
+            base_limit=int(str(base_limit)),
+            extents=tuple((int(start), int(stop)) for start, stop in json.loads(str(extents))),
+            fsynced=bool(fsynced),
+        )
+    return Record(
+        seq=int(str(seq)),
+        kind=str(kind),
+        path=str(path),
+        source=str(source),
+        details=str(details),
+        body=body if isinstance(body, bytes) else None,
+        staged=staged,
+    )

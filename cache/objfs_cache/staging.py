@@ -1,0 +1,247 @@
+"""Staged files: local bytes that are not yet in the bucket.
+
+A staged file is sparse; its extents say which of its bytes count, the rest shows through from what lies
+below (up to `base_limit`) or is zero. What is on disk is described in FORMAT.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from objfs_cache.directory import fsync_directory
+from objfs_cache.extents import Extents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+FREE_CHECK_BYTES = 8 * 1024 * 1024  # free disk is looked at once per so many staged bytes
+
+
+class NoSpaceError(OSError):
+    """The staging budget, or the disk under it, has no room."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ENOSPC, "no room for staged data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedState:
+    """What the journal records of a staged file.
+
+    Attributes:
+        file_id: name of the file in the staging folder.
+        length: logical length in bytes.
+        base_limit: bytes of the base that show through where nothing is staged.
+        extents: staged ranges.
+        fsynced: whether the file's bytes were made durable before the record was.
+    """
+
+    file_id: int
+    length: int
+    base_limit: int
+    extents: tuple[tuple[int, int], ...]
+    fsynced: bool = False
+
+
+class StagedFile:
+    """One staged file. Not thread-safe but for `sync_data`, `read` and the `path`."""
+
+    __slots__ = ("_fd", "_staging", "base_limit", "extents", "file_id", "length", "path", "sealed", "synced")
+
+    def __init__(self, staging: Staging, file_id: int, path: Path, fd: int) -> None:
+        self._staging = staging
+        self._fd = fd
+        self.file_id = file_id
+        self.path = path
+        self.extents = Extents()
+        self.length = 0
+        self.base_limit = 0
+        self.sealed = False
+        self.synced = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing of the base shows through."""
+        return self.extents.covers(0, min(self.base_limit, self.length))
+
+    def state(self) -> StagedState:
+        """The file as the journal records it."""
+        return StagedState(
+            file_id=self.file_id,
+            length=self.length,
+            base_limit=self.base_limit,
+            extents=tuple(self.extents),
+            fsynced=self.synced,
+        )
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Write, or raise NoSpaceError with nothing acknowledged."""
+        assert not self.sealed, "a sealed staged file is being uploaded"  # noqa: S101  # a bug, never input
+        self._staging.reserve(len(data))
+        stop = offset + len(data)
+        self._pwrite(offset, data)
+        self._staging.account(self.extents.add(offset, stop))
+        self.length = max(self.length, stop)
+        self.synced = False
+
+    def fill_bytes(self, offset: int, data: bytes) -> None:
+        """Put base bytes where nothing is staged. Any thread; `mark_filled` follows on the owner's."""
+        self._pwrite(offset, data)
+
+    def mark_filled(self, offset: int, length: int) -> None:
+        """Count filled bytes as staged; allowed on sealed files, whose content stays the same."""
+        self._staging.account(self.extents.add(offset, offset + length))
+        self.synced = False
+
+    def truncate(self, length: int) -> None:
+        """Set the length; bytes beyond the old one read as zeros."""
+        if length < self.length:
+            before = self.extents.total_bytes
+            self.extents.cut(length)
+            self._staging.account(self.extents.total_bytes - before)
+            self.base_limit = min(self.base_limit, length)
+        os.ftruncate(self._fd, length)
+        self.length = length
+        self.synced = False
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the local file; zeros where it has none."""
+        data = os.pread(self._fd, length, offset)
+        return data if len(data) == length else data + bytes(length - len(data))
+
+    def sync_data(self) -> None:
+        """Make bytes and name durable. Blocks; run in a thread."""
+        os.fdatasync(self._fd)
+        fsync_directory(self.path.parent)
+
+    def close(self) -> None:
+        """Give the descriptor back; the file stays for the uploader."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def reopen(self) -> None:
+        """Make a closed staged file usable again."""
+        if self._fd < 0:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def discard(self) -> None:
+        """Delete the file: its bytes are in the bucket, or nobody wants them."""
+        self.close()
+        self._staging.account(-self.extents.total_bytes)
+        self.path.unlink(missing_ok=True)
+
+    def _pwrite(self, offset: int, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                written = os.pwrite(self._fd, view, offset)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise NoSpaceError from error
+                raise
+            offset += written
+            view = view[written:]
+
+
+class Staging:
+    """All staged files of one mount, under one budget."""
+
+    def __init__(self, path: Path, *, budget_bytes: int, floor_fraction: float, next_id: int) -> None:
+        self._path = path
+        self._budget_bytes = budget_bytes
+        self._floor_fraction = floor_fraction
+        self._ids = itertools.count(next_id)
+        self._used_bytes = 0
+        self._until_check_bytes = 0
+
+    @property
+    def used_bytes(self) -> int:
+        """Staged bytes on disk."""
+        return self._used_bytes
+
+    @property
+    def budget_bytes(self) -> int:
+        """Most staged bytes."""
+        return self._budget_bytes
+
+    def create(self) -> StagedFile:
+        """A new, empty staged file."""
+        file_id = next(self._ids)
+        path = self._file_path(file_id)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return StagedFile(self, file_id, path, os.open(path, flags, 0o600))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpaceError from error
+            raise
+
+    def reopen(self, state: StagedState) -> StagedFile:
+        """The staged file of a journal record, after a restart.
+
+        Raises:
+            OSError: the file is gone or shorter than its record says.
+        """
+        path = self._file_path(state.file_id)
+        staged = StagedFile(
+            self, state.file_id, path, os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        )
+        staged.extents = Extents(state.extents)
+        staged.length = state.length
+        staged.base_limit = state.base_limit
+        staged.synced = state.fsynced
+        last = max((stop for _, stop in state.extents), default=0)
+        if path.stat().st_size < last:
+            staged.close()
+            raise OSError(errno.EIO, f"staged file {path.name} is shorter than journaled")
+        self.account(staged.extents.total_bytes)
+        return staged
+
+    def reserve(self, length: int) -> None:
+        """Raise NoSpaceError unless `length` more bytes fit the budget and leave the floor of free disk."""
+        if self._used_bytes + length > self._budget_bytes:
+            raise NoSpaceError
+        self._until_check_bytes -= length
+        if self._until_check_bytes <= 0:
+            disk = os.statvfs(self._path)
+            if disk.f_bavail * disk.f_frsize - length < disk.f_blocks * disk.f_frsize * self._floor_fraction:
+                raise NoSpaceError
+            self._until_check_bytes = FREE_CHECK_BYTES
+
+    def account(self, more_bytes: int) -> None:
+        """Count staged bytes that came (or, negative, went)."""
+        self._used_bytes += more_bytes
+
+    def _file_path(self, file_id: int) -> Path:
+        return self._path / f"{file_id:016x}"
+
+
+@contextmanager
+def open_staging(
+    path: Path, *, budget_bytes: int, floor_fraction: float, referenced: Iterable[int]
+) -> Iterator[Staging]:
+    """The staging folder; files that no journal record refers to are deleted first.
+
+    Args:
+        path: the staging folder.
+        budget_bytes: most staged bytes.
+        floor_fraction: share of the disk to leave free, 0 to 1.
+        referenced: file ids that the journal refers to.
+    """
+    wanted = set(referenced)
+    greatest = max(wanted, default=0)
+    for entry in os.scandir(path):
+        try:
+            file_id = int(entry.name, 16)
+        except ValueError:
+            continue
+        if file_id not in wanted:
+            os.unlink(entry.path)
+    yield Staging(path, budget_bytes=budget_bytes, floor_fraction=floor_fraction, next_id=greatest + 1)

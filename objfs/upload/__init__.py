@@ -1,0 +1,1 @@
+"""The write-back executor: carries journaled changes to the store."""

@@ -1,0 +1,423 @@
+"""The ledger: the journal's operations in memory, and the one place where they are coalesced.
+
+Every method is one synchronous step: the journal's rows and the order change together or not at all.
+Only operations of which nothing was ever sent are changed or taken back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from objfs.upload.operations import NOTHING, UNKNOWN, Base, Kind, Operation, State
+from objfs.upload.order import Order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from objfs.store.values import PutOptions, Version
+    from objfs_cache.journal import Journal
+    from objfs_cache.staging import StagedFile
+
+
+class Ledger:
+    """All unfinished operations of a mount."""
+
+    def __init__(self, journal: Journal, *, clock: Callable[[], float], delay_s: float) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._delay_s = delay_s
+        self._order = Order()
+        self._free: dict[Operation, None] = {}
+        self._running: set[Operation] = set()
+        self._on_change: Callable[[], None] = lambda: None
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter(self._order)
+
+    @property
+    def journal(self) -> Journal:
+        """The rows on disk."""
+        return self._journal
+
+    def subscribe(self, on_change: Callable[[], None]) -> None:
+        """Have `on_change` called after each change (by the executor, to look for work)."""
+        self._on_change = on_change
+
+    def restore(self, operations: list[Operation]) -> None:
+        """Take over the operations of an earlier life, in their order.
+
+        Any of them may have been sent, so none is coalesced any more. Parked ones are tried again.
+        """
+        for operation in operations:
+            operation.state = State.SENT
+            if operation.staged is not None:
+                operation.staged.sealed = True
+            self._enter(operation)
+
+    # -- changes, as programs make them -------------------------------------------------------------
+
+    def put(
+        self,
+        path: str,
+        *,
+        options: PutOptions,
+        base: Base,
+        staged: StagedFile | None = None,
+        body: bytes | None = None,
+        held: bool = False,
+    ) -> Operation:
+        """An object with new content. Replaces what waits at that path."""
+        with self._journal.transaction():
+            last = self._waiting_at(path, directory=False)
+            if last is not None and last.kind is Kind.PUT:
+                operation = last
+                operation.options, operation.staged, operation.body = options, staged, body
+            else:
+                operation = Operation(kind=Kind.PUT, path=path, options=options, staged=staged, body=body)
+                operation.base = self._take_over(path, base)
+            operation.held = held
+            self._commit_content(operation)
+            if operation.seq == 0:
+                self._append(operation)
+            else:
+                self._journal.write(operation.record())
+        self._touch(operation)
+        return operation
+
+    def commit(self, operation: Operation, options: PutOptions, *, held: bool) -> None:
+        """Journal the present content of a waiting put that a program went on writing to."""
+        operation.options = options
+        operation.held = held
+        self._commit_content(operation)
+        self._journal.write(operation.record())
+        self._touch(operation)
+
+    def mark_durable(self, operation: Operation) -> None:
+        """Record that the staged bytes of an operation were fsynced."""
+        if operation.state is State.DONE or operation.staged is None:
+            return
+        operation.staged.synced = True
+        self._commit_content(operation)
+        self._journal.write(operation.record())
+
+    def mkdir(self, path: str, *, options: PutOptions, base: Base = UNKNOWN) -> Operation:
+        """The marker of a directory, new or with new attributes."""
+        with self._journal.transaction():
+            last = self._waiting_at(path, directory=True)
+            if last is not None and last.kind is Kind.MARKER:
+                last.options = options
+                self._journal.write(last.record())
+                operation = last
+            else:
+                if last is not None and last.kind is Kind.DELETE:
+                    base = last.base
+                    self._revoke(last)
+                operation = Operation(
+                    kind=Kind.MARKER, path=path, directory=True, options=options, base=base, body=b""
+                )
+                self._append(operation)
+        self._touch(operation)
+        return operation
+
+    def rmdir(self, path: str) -> Operation | None:
+        """The marker of a directory goes; returns None if it had never been sent."""
+        with self._journal.transaction():
+            last = self._waiting_at(path, directory=True)
+            if last is not None and last.kind is Kind.MARKER:
+                self._revoke(last)
+                if last.base.absent and not self._order.any_at(path):
+                    self._on_change()
+                    return None
+            operation = Operation(kind=Kind.DELETE, path=path, directory=True)
+            self._append(operation)
+        self._touch(operation)
+        return operation
+
+    def delete(self, path: str, *, base: Base) -> Operation | None:
+        """An object goes; returns None if it had never been sent."""
+        with self._journal.transaction():
+            last = self._waiting_at(path, directory=False)
+            if last is not None and last.kind in (Kind.PUT, Kind.SET):
+                self._revoke(last)
+                base = last.base
+            elif last is not None and last.kind is Kind.RENAME:
+                self._revoke(last)
+                self._delete_unless_absent(last.source, last.source_base)
+                base = last.base
+            operation = self._delete_unless_absent(path, base)
+        self._on_change()
+        return operation
+
+    def set_attributes(self, path: str, *, base: Base, options: PutOptions) -> Operation:
+        """New metadata for an object; rides with what waits at that path."""
+        last = self._waiting_at(path, directory=False)
+        if last is not None and last.kind in (Kind.PUT, Kind.SET, Kind.RENAME):
+            last.options = options
+            self._journal.write(last.record())
+            self._touch(last)
+            return last
+        operation = Operation(kind=Kind.SET, path=path, base=base, options=options)
+        with self._journal.transaction():
+            self._append(operation)
+        self._touch(operation)
+        return operation
+
+    def rename(
+        self, source: str, path: str, *, source_base: Base, base: Base, options: PutOptions
+    ) -> Operation:
+        """An object gets another path, replacing what is there."""
+        with self._journal.transaction():
+            base = self._take_over(path, base)
+            last = self._waiting_at(source, directory=False)
+            if last is not None and last.kind is Kind.PUT and (last.staged is None or last.staged.complete):
+                operation = self._move_put(last, path, base, options)
+            else:
+                if last is not None and last.kind in (Kind.SET, Kind.RENAME):
+                    self._revoke(last)
+                    source_base = last.base if last.kind is Kind.SET else last.source_base
+                operation = Operation(
+                    kind=Kind.RENAME,
+                    path=path,
+                    source=source,
+                    source_base=source_base,
+                    base=base,
+                    options=options,
+                )
+                if last is not None and last.kind is Kind.RENAME:
+                    operation.source = last.source
+                    self._append(operation)
+                    self._delete_unless_absent(source, last.base, after=operation)
+                else:
+                    self._append(operation)
+        self._touch(operation)
+        return operation
+
+    def rename_tree(self, source: str, path: str, *, local: bool) -> Operation | None:
+        """A directory gets another path.
+
+        Args:
+            source: the old path.
+            path: the new path; nothing, or an empty directory, is there.
+            local: nothing below the old path is in the store yet.
+
+        Returns:
+            The operation, or None if the operations that wait below could be moved themselves.
+        """
+        moving = self._order.below(source)
+        with self._journal.transaction():
+            if local and all(_movable(operation, source) for operation in moving):
+                for operation in moving:
+                    self._revoke(operation)
+                for operation in moving:
+                    operation.path = path + operation.path[len(source) :]
+                    operation.state = State.WAITING
+                    self._append(operation)
+                self._on_change()
+                return None
+            operation = Operation(kind=Kind.RENAME_TREE, path=path, source=source, directory=True)
+            self._append(operation)
+        self._touch(operation)
+        return operation
+
+    # -- progress, as the executor makes it ---------------------------------------------------------
+
+    def take_ready(self, limit: int, *, deletes: int, impatient: bool) -> list[Operation]:
+        """Operations that may start now, in order; they become SENT and sealed.
+
+        Args:
+            limit: most operations that are no deletes.
+            deletes: most deletes (they go out in one request).
+            impatient: do not let changes settle first.
+        """
+        now = self._clock()
+        room = {True: deletes, False: limit}
+        chosen: list[Operation] = []
+        for operation in self._free:
+            if not any(room.values()):
+                break
+            is_delete = operation.kind is Kind.DELETE
+            due = operation.not_before <= now or (impatient and not operation.attempts)
+            if due and not operation.held and room[is_delete]:
+                room[is_delete] -= 1
+                chosen.append(operation)
+        for operation in chosen:
+            del self._free[operation]
+            self._running.add(operation)
+            operation.state = State.SENT
+            if operation.staged is not None:
+                operation.staged.sealed = True
+        return chosen
+
+    def concerns(self, path: str) -> bool:
+        """Whether any unfinished operation concerns exactly this path."""
+        return self._order.any_at(path)
+
+    def next_start(self) -> float | None:
+        """Trio time at which the next free operation may start, or None if there is none."""
+        return min((operation.not_before for operation in self._free if not operation.held), default=None)
+
+    def save(self, operation: Operation) -> None:
+        """Journal the fields that the executor changed."""
+        self._journal.write(operation.record())
+
+    def finish(self, operation: Operation, result: Base, moved: Mapping[str, Version] | None = None) -> None:
+        """An operation has taken effect.
+
+        Args:
+            operation: the one.
+            result: what is under its destination now: the base of what follows there.
+            moved: for a tree, new versions by path, of the objects whose version changed.
+        """
+        with self._journal.transaction():
+            self._journal.remove(operation.seq)
+            for follower in self._order.followers(operation):
+                if _inherit(follower, operation, result, moved or {}):
+                    self._journal.write(follower.record())
+        self._leave(operation)
+        operation.state = State.DONE
+        self._on_change()
+
+    def retry_later(self, operation: Operation, not_before: float, error: str) -> None:
+        """An attempt failed and may succeed later."""
+        operation.attempts += 1
+        operation.not_before = not_before
+        operation.error = error
+        self._running.discard(operation)
+        self._free[operation] = None
+
+    def park(self, operation: Operation, error: str) -> None:
+        """An operation was refused for good: keep it, with its data, and what follows it."""
+        operation.state = State.PARKED
+        operation.error = error
+        self._running.discard(operation)
+        self._journal.write(operation.record())
+        self._on_change()
+
+    def unpark(self) -> int:
+        """Try parked operations again; returns how many there were."""
+        parked = [operation for operation in self._order if operation.state is State.PARKED]
+        for operation in parked:
+            operation.state = State.SENT
+            operation.attempts = 0
+            operation.not_before = 0.0
+            self._journal.write(operation.record())
+            self._free[operation] = None
+        self._on_change()
+        return len(parked)
+
+    def divert(self, operation: Operation, path: str) -> None:
+        """Give a conflicted operation, and what is queued behind it on its path, another path."""
+        old = operation.path
+        family = [operation]
+        for follower in self._order.followers(operation):
+            if old in (follower.path, follower.source) and follower.kind is not Kind.RENAME_TREE:
+                family.append(follower)
+        everything = sorted(self._order, key=lambda other: other.seq)
+        with self._journal.transaction():
+            for member in family:
+                if member.path == old:
+                    member.path = path
+                else:
+                    member.source = path
+            operation.base = NOTHING
+            for member in family:
+                self._journal.write(member.record())
+        self._order = Order()
+        self._free.clear()
+        for other in everything:
+            self._enter(other)
+        self._on_change()
+
+    # -- parts --------------------------------------------------------------------------------------
+
+    def _append(self, operation: Operation, *, after: Operation | None = None) -> None:
+        operation.seq = self._journal.next_seq()
+        operation.not_before = self._clock() + self._delay_s
+        self._journal.write(operation.record())
+        self._enter(operation, after=after)
+
+    def _enter(self, operation: Operation, *, after: Operation | None = None) -> None:
+        if self._order.add(operation, after=after):
+            self._release(operation)
+
+    def _leave(self, operation: Operation) -> None:
+        self._free.pop(operation, None)
+        self._running.discard(operation)
+        for freed in self._order.remove(operation):
+            self._release(freed)
+
+    def _release(self, operation: Operation) -> None:
+        if operation.state is not State.PARKED and operation not in self._running:
+            self._free[operation] = None
+
+    def _revoke(self, operation: Operation) -> None:
+        self._journal.remove(operation.seq)
+        self._leave(operation)
+        operation.state = State.DONE
+
+    def _touch(self, operation: Operation) -> None:
+        operation.not_before = self._clock() + self._delay_s
+        self._on_change()
+
+    def _commit_content(self, operation: Operation) -> None:
+        operation.committed = operation.staged.state() if operation.staged is not None else None
+
+    def _waiting_at(self, path: str, *, directory: bool) -> Operation | None:
+        last = self._order.last_at(path)
+        if last is None or last.state is not State.WAITING or last.path != path:
+            return None
+        return last if last.directory == directory else None
+
+    def _take_over(self, path: str, base: Base) -> Base:
+        """Revoke what waits at a path that is about to be replaced; returns the base under it."""
+        last = self._waiting_at(path, directory=False)
+        if last is None or last.kind not in (Kind.PUT, Kind.SET, Kind.DELETE):
+            return base
+        self._revoke(last)
+        return last.base
+
+    def _delete_unless_absent(
+        self, path: str, base: Base, *, after: Operation | None = None
+    ) -> Operation | None:
+        if base.absent and not self._order.any_at(path):
+            return None
+        operation = Operation(kind=Kind.DELETE, path=path, base=base)
+        self._append(operation, after=after)
+        return operation
+
+    def _move_put(self, operation: Operation, path: str, base: Base, options: PutOptions) -> Operation:
+        source, source_base = operation.path, operation.base
+        self._revoke(operation)
+        operation.state = State.WAITING
+        operation.path, operation.base, operation.options = path, base, options
+        self._append(operation)
+        self._delete_unless_absent(source, source_base, after=operation)
+        return operation
+
+
+def _movable(operation: Operation, source: str) -> bool:
+    if operation.state is not State.WAITING or operation.kind not in (Kind.PUT, Kind.MARKER):
+        return False
+    inside = operation.path == source or operation.path.startswith(f"{source}/")
+    return inside and operation.base.absent
+
+
+def _inherit(follower: Operation, operation: Operation, result: Base, moved: Mapping[str, Version]) -> bool:
+    """Give a follower the base that its predecessor left behind; returns whether anything changed."""
+    before = (follower.base, follower.source_base)
+    if operation.kind is Kind.RENAME_TREE:
+        if follower.path in moved:
+            follower.base = Base(version=moved[follower.path])
+        if follower.source in moved:
+            follower.source_base = Base(version=moved[follower.source])
+    else:
+        if follower.path == operation.path and follower.directory == operation.directory:
+            follower.base = result
+        if follower.source == operation.path and not operation.directory:
+            follower.source_base = result
+        if operation.kind is Kind.RENAME and follower.path == operation.source:
+            follower.base = NOTHING
+    return (follower.base, follower.source_base) != before

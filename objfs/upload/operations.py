@@ -1,0 +1,182 @@
+"""Operations: changes acknowledged to programs, on their way to the store."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from objfs.store.values import ANY, Condition, PutOptions, Version
+from objfs_cache.journal import Record
+
+if TYPE_CHECKING:
+    from objfs_cache.staging import StagedFile, StagedState
+
+ROOT_MARKER_KEY = ".objfs/root"  # attributes of the root, which has no key of its own
+TOKEN_METADATA = "objfs-upload"  # tells our own object again after a lost answer  # noqa: S105  # no secret
+
+
+class Kind(StrEnum):
+    """What is to happen in the store."""
+
+    PUT = "put"  # an object with content: a file or a symlink
+    MARKER = "marker"  # the empty object of a directory
+    SET = "set"  # new metadata on an existing object
+    DELETE = "delete"  # one object
+    RENAME = "rename"  # copy one object, delete the old one
+    RENAME_TREE = "rename-tree"  # every object below a prefix
+
+
+class State(StrEnum):
+    """Where an operation stands."""
+
+    WAITING = "waiting"  # nothing of it was ever sent: may still be changed or taken back
+    SENT = "sent"  # requests may have taken effect
+    PARKED = "parked"  # refused for good; kept with its data
+    DONE = "done"  # in the store, or taken back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What this mount last knew under a key: a version, absence, or nothing."""
+
+    version: Version | None = None
+    absent: bool = False
+
+    @property
+    def condition(self) -> Condition:
+        """The precondition that protects it."""
+        if self.version is not None:
+            return Condition(if_match=self.version.etag)
+        return Condition(if_absent=True) if self.absent else ANY
+
+
+UNKNOWN = Base()
+NOTHING = Base(absent=True)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Operation:
+    """One operation. Identity is the object itself: coalescing may change every field.
+
+    Attributes:
+        path: path below the mount's root, without slashes at its ends; "" is the root.
+        directory: the operation concerns the marker `path/`, not the object `path`.
+        source: the old path of a rename.
+        base: what is known to be under the destination key.
+        source_base: what is known to be under the source key of a rename.
+        options: metadata and headers of the object to write.
+        content_version: the version of the bytes that SET applies to travels in `base`.
+        body: small content kept in the journal itself.
+        staged: the staged file with the content.
+        committed: the staged file as it was when last journaled.
+        held: a program is still writing: do not start.
+        not_before: trio time before which it is not started, to let changes settle.
+    """
+
+    kind: Kind
+    path: str
+    directory: bool = False
+    source: str = ""
+    base: Base = UNKNOWN
+    source_base: Base = UNKNOWN
+    options: PutOptions = field(default_factory=PutOptions)
+    body: bytes | None = None
+    staged: StagedFile | None = None
+    committed: StagedState | None = None
+    state: State = State.WAITING
+    seq: int = 0
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    upload_id: str = ""
+    held: bool = False
+    not_before: float = 0.0
+    attempts: int = 0
+    error: str = ""
+
+    @property
+    def key(self) -> str:
+        """The destination's key in the store."""
+        return marker_key(self.path) if self.directory else self.path
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that have to be sent."""
+        if self.committed is not None:
+            return self.committed.length
+        return len(self.body or b"")
+
+    def record(self) -> Record:
+        """The operation as a journal row."""
+        return Record(
+            seq=self.seq,
+            kind=self.kind,
+            path=self.path,
+            source=self.source,
+            details=json.dumps(_details(self)),
+            body=self.body,
+            staged=self.committed,
+        )
+
+    def stored_options(self) -> PutOptions:
+        """Options with the token that tells this operation's object from others."""
+        return replace(self.options, metadata={**self.options.metadata, TOKEN_METADATA: self.token})
+
+
+def marker_key(path: str) -> str:
+    """Key of a directory's marker object."""
+    return f"{path}/" if path else ROOT_MARKER_KEY
+
+
+def from_record(record: Record) -> Operation:
+    """The operation of a journal row; its staged file is opened by the caller."""
+    details = json.loads(record.details)
+    return Operation(
+        kind=Kind(record.kind),
+        path=record.path,
+        directory=details["directory"],
+        source=record.source,
+        base=_base(details["base"]),
+        source_base=_base(details["source_base"]),
+        options=PutOptions(**details["options"]),
+        body=record.body,
+        committed=record.staged,
+        state=State(details["state"]),
+        seq=record.seq,
+        token=details["token"],
+        upload_id=details["upload_id"],
+        error=details["error"],
+    )
+
+
+def _details(operation: Operation) -> dict[str, object]:
+    options = operation.options
+    return {
+        "directory": operation.directory,
+        "base": _base_json(operation.base),
+        "source_base": _base_json(operation.source_base),
+        "options": {
+            "metadata": dict(options.metadata),
+            "content_type": options.content_type,
+            "content_encoding": options.content_encoding,
+            "cache_control": options.cache_control,
+            "storage_class": options.storage_class,
+        },
+        "state": operation.state,
+        "token": operation.token,
+        "upload_id": operation.upload_id,
+        "error": operation.error,
+    }
+
+
+def _base_json(base: Base) -> list[object] | bool:
+    if base.version is not None:
+        return [base.version.etag, base.version.size_bytes]
+    return base.absent
+
+
+def _base(value: list[object] | bool) -> Base:
+    if isinstance(value, list):
+        return Base(version=Version(etag=str(value[0]), size_bytes=int(str(value[1]))))
+    return NOTHING if value else UNKNOWN

@@ -1,0 +1,172 @@
+"""Which operation has to wait for which: the order rule of the journal, without any I/O.
+
+An operation waits for all earlier unfinished operations on any of its paths, and on their ancestors and
+descendants, unless the two commute: puts, markers and attributes under one another do, and so do deletes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from objfs.upload.operations import Kind, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ADDITIVE = frozenset({Kind.PUT, Kind.MARKER, Kind.SET})
+
+
+@dataclass(slots=True, eq=False)
+class _Node:
+    children: dict[str, _Node] = field(default_factory=dict)
+    operations: list[Operation] = field(default_factory=list)
+
+
+class Order:
+    """Unfinished operations, each with those it waits for."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+        self._waits: dict[Operation, set[Operation]] = {}
+        self._blocks: dict[Operation, set[Operation]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waits)
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter(self._waits)
+
+    def add(self, operation: Operation, *, after: Operation | None = None) -> bool:
+        """Append an operation behind all present ones; returns whether it waits for none.
+
+        Args:
+            operation: the new one.
+            after: one more operation to wait for, whatever its paths.
+        """
+        waits: set[Operation] = {after} if after is not None else set()
+        for path in _paths(operation):
+            waits.update(other for other in self._related(path) if not _commute(operation, other, path))
+        self._waits[operation] = waits
+        self._blocks[operation] = set()
+        for other in waits:
+            self._blocks[other].add(operation)
+        for path in _paths(operation):
+            self._node(path).operations.append(operation)
+        return not waits
+
+    def remove(self, operation: Operation) -> list[Operation]:
+        """Take a finished (or revoked) operation out; returns those that now wait for none."""
+        for path in _paths(operation):
+            self._detach(path, operation)
+        for other in self._waits.pop(operation):
+            self._blocks[other].discard(operation)
+        freed: list[Operation] = []
+        for other in self._blocks.pop(operation):
+            self._waits[other].discard(operation)
+            if not self._waits[other]:
+                freed.append(other)
+        return freed
+
+    def is_free(self, operation: Operation) -> bool:
+        """Whether it waits for no other."""
+        return not self._waits[operation]
+
+    def has_followers(self, operation: Operation) -> bool:
+        """Whether a later operation waits for it."""
+        return bool(self._blocks[operation])
+
+    def followers(self, operation: Operation) -> list[Operation]:
+        """Operations that wait for it, in order."""
+        return sorted(self._blocks[operation], key=lambda other: other.seq)
+
+    def last_at(self, path: str) -> Operation | None:
+        """The latest operation on exactly this path, unless a later one on an ancestor or descendant follows."""
+        exact = self._find(path)
+        if exact is None or not exact.operations:
+            return None
+        last = exact.operations[-1]
+        return None if self.has_followers(last) else last
+
+    def any_at(self, path: str) -> bool:
+        """Whether any unfinished operation concerns exactly this path."""
+        node = self._find(path)
+        return node is not None and bool(node.operations)
+
+    def below(self, path: str) -> list[Operation]:
+        """Operations at or below a path, in order."""
+        node = self._find(path)
+        if node is None:
+            return []
+        return sorted(set(_subtree(node)), key=lambda operation: operation.seq)
+
+    def covering(self, path: str) -> list[Operation]:
+        """Operations on ancestors of a path, in order."""
+        found: set[Operation] = set()
+        node = self._root
+        for part in path.split("/") if path else ():
+            found.update(node.operations)
+            child = node.children.get(part)
+            if child is None:
+                break
+            node = child
+        return sorted(found, key=lambda operation: operation.seq)
+
+    def _related(self, path: str) -> Iterator[Operation]:
+        node = self._root
+        for part in path.split("/") if path else ():
+            yield from node.operations
+            child = node.children.get(part)
+            if child is None:
+                return
+            node = child
+        yield from _subtree(node)
+
+    def _find(self, path: str) -> _Node | None:
+        node = self._root
+        for part in path.split("/") if path else ():
+            child = node.children.get(part)
+            if child is None:
+                return None
+            node = child
+        return node
+
+    def _node(self, path: str) -> _Node:
+        node = self._root
+        for part in path.split("/") if path else ():
+            node = node.children.setdefault(part, _Node())
+        return node
+
+    def _detach(self, path: str, operation: Operation) -> None:
+        trail: list[tuple[_Node, str]] = []
+        node = self._root
+        for part in path.split("/") if path else ():
+            trail.append((node, part))
+            node = node.children[part]
+        node.operations.remove(operation)
+        while trail and not node.operations and not node.children:
+            node, part = trail.pop()
+            del node.children[part]
+
+
+def _paths(operation: Operation) -> tuple[str, ...]:
+    if operation.kind in (Kind.RENAME, Kind.RENAME_TREE):
+        return (operation.source, operation.path)
+    return (operation.path,)
+
+
+def _commute(operation: Operation, other: Operation, path: str) -> bool:
+    kinds = {operation.kind, other.kind}
+    if kinds == {Kind.DELETE}:
+        return True
+    if kinds <= _ADDITIVE:
+        return path not in _paths(other)
+    return False
+
+
+def _subtree(node: _Node) -> Iterator[Operation]:
+    stack = [node]
+    while stack:
+        at = stack.pop()
+        yield from at.operations
+        stack.extend(at.children.values())

@@ -1,0 +1,464 @@
+"""The executor: takes operations from the ledger and carries them to the store, in parallel.
+
+Life of an operation: waiting (may be coalesced) -> sent (requests may have taken effect) -> done, or parked
+when the store refuses it for good. A failure that may pass sends it back to the ledger with a later start.
+While the store is away, one operation at a time probes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from objfs.errors import (
+    InvalidRequestError,
+    NotFoundError,
+    NotSupportedError,
+    ObjectStoreError,
+    PermissionDeniedError,
+    PreconditionFailedError,
+    QuotaExceededError,
+    StaleVersionError,
+    first_error,
+)
+from objfs.store.values import ANY, ObjectInfo, Version
+from objfs.upload.operations import NOTHING, TOKEN_METADATA, UNKNOWN, Base, Kind, Operation, State
+from objfs.upload.transfer import Transfer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from objfs.store.protocol import AsyncObjectStore
+    from objfs.upload.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+DELETE_BATCH = 1000  # S3: most keys of one DeleteObjects request
+BACK_OFF_S = (1.0, 30.0)  # first and greatest wait between attempts on a store that is away
+NAME_MAX_BYTES = 255  # as everywhere on Linux (limits.h)
+REFUSALS = (PermissionDeniedError, InvalidRequestError, NotSupportedError, QuotaExceededError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadSettings:
+    """How eagerly changes go out.
+
+    Attributes:
+        delay_s: rest of a change before it is sent, so that renames and deletes save requests.
+        parallel_operations: operations under way at a time.
+        parallel_parts: requests with more than 1 MiB of body at a time.
+    """
+
+    delay_s: float = 2.0
+    parallel_operations: int = 16
+    parallel_parts: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedOperation:
+    """A change that the store refuses."""
+
+    path: str
+    kind: str
+    error: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadStatus:
+    """What waits and what was done since the mount began. `offline_since_s` is Unix time."""
+
+    waiting_files: int
+    waiting_operations: int
+    waiting_bytes: int
+    in_flight_files: int
+    uploaded_files: int
+    uploaded_bytes: int
+    conflicts: int
+    parked: tuple[ParkedOperation, ...]
+    offline_since_s: float | None
+    last_error: str | None
+
+
+class Observer(Protocol):
+    """Whoever shows the tree to programs and has to know what became of its changes."""
+
+    async def before_replace(self, operation: Operation) -> None:
+        """The object at the operation's key is about to be replaced or deleted."""
+        ...
+
+    def done(self, operation: Operation, version: Version | None) -> None:
+        """It took effect; `version` is what is under its key now (None: nothing)."""
+        ...
+
+    def tree_copied(self, operation: Operation, versions: Mapping[str, Version]) -> None:
+        """All objects of a tree are at their new keys too; `versions` by new path, where they changed."""
+        ...
+
+    def conflicted(self, operation: Operation, old_path: str) -> None:
+        """Somebody else's object keeps the old path; ours goes to `operation.path`."""
+        ...
+
+
+class NoObserver:
+    """For uploads without a mount: gives back staged files."""
+
+    async def before_replace(self, operation: Operation) -> None:
+        """See `Observer`."""
+
+    def done(self, operation: Operation, version: Version | None) -> None:
+        """See `Observer`."""
+        if operation.staged is not None:
+            operation.staged.discard()
+
+    def tree_copied(self, operation: Operation, versions: Mapping[str, Version]) -> None:
+        """See `Observer`."""
+
+    def conflicted(self, operation: Operation, old_path: str) -> None:
+        """See `Observer`."""
+
+
+class Uploader:
+    """Runs the ledger's operations. Made by `open_uploader`."""
+
+    def __init__(self, store: AsyncObjectStore, ledger: Ledger, settings: UploadSettings) -> None:
+        self.ledger = ledger
+        self.observer: Observer = NoObserver()
+        self._store = store
+        self._settings = settings
+        self._transfer = Transfer(
+            store, parallel_parts=settings.parallel_parts, save=ledger.save, on_bytes=self._count_bytes
+        )
+        self._slots = settings.parallel_operations
+        self._changed = trio.Event()
+        self._drainers = 0
+        self._in_flight: set[Operation] = set()
+        self._uploaded_files = 0
+        self._uploaded_bytes = 0
+        self._conflicts = 0
+        self._offline_since_s: float | None = None
+        self._last_error: str | None = None
+        ledger.subscribe(self._wake)
+
+    # -- for the mount ------------------------------------------------------------------------------
+
+    def status(self) -> UploadStatus:
+        """Figures of this moment."""
+        operations = list(self.ledger)
+        files = [operation for operation in operations if operation.kind is Kind.PUT]
+        return UploadStatus(
+            waiting_files=len(files),
+            waiting_operations=len(operations),
+            waiting_bytes=sum(operation.size_bytes for operation in files),
+            in_flight_files=sum(1 for operation in self._in_flight if operation.kind is Kind.PUT),
+            uploaded_files=self._uploaded_files,
+            uploaded_bytes=self._uploaded_bytes,
+            conflicts=self._conflicts,
+            parked=tuple(
+                ParkedOperation(
+                    path=operation.path,
+                    kind=operation.kind,
+                    error=operation.error,
+                    size_bytes=operation.size_bytes,
+                )
+                for operation in operations
+                if operation.state is State.PARKED
+            ),
+            offline_since_s=self._offline_since_s,
+            last_error=self._last_error,
+        )
+
+    async def drain(self) -> None:
+        """Send everything without delay; returns when only parked operations, and their followers, are left."""
+        self._drainers += 1
+        self._wake()
+        try:
+            while not self._idle():
+                await self._changed.wait()
+        finally:
+            self._drainers -= 1
+
+    async def settle(self, operation: Operation) -> None:
+        """Wait until one operation took effect.
+
+        Raises:
+            ObjectStoreError: it was refused; it stays parked.
+        """
+        operation.not_before = 0.0
+        self._wake()
+        while operation.state is not State.DONE:
+            if operation.state is State.PARKED:
+                raise ObjectStoreError(operation.error, key=operation.path)
+            await self._changed.wait()
+
+    # -- the loop -----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Carry operations until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                changed = self._changed
+                for batch in self._next_batches():
+                    self._in_flight.update(batch)
+                    nursery.start_soon(self._carry, batch)
+                with trio.move_on_at(self._next_start()):
+                    await changed.wait()
+
+    def _next_start(self) -> float:
+        if len(self._in_flight) >= self._slots:
+            return trio.current_time() + 3600.0  # a finished operation wakes the loop
+        start = self.ledger.next_start()
+        now = trio.current_time()
+        return now + 3600.0 if start is None else max(start, now + 0.01)
+
+    def _next_batches(self) -> list[list[Operation]]:
+        """Operations to start now: deletes together, everything else one by one."""
+        slots = 1 if self._offline_since_s is not None else self._slots
+        free = slots - len(self._in_flight)
+        if free <= 0:
+            return []
+        deletes = 1 if self._offline_since_s is not None else DELETE_BATCH
+        taken = self.ledger.take_ready(free, deletes=deletes, impatient=self._drainers > 0)
+        batch = [operation for operation in taken if operation.kind is Kind.DELETE]
+        others = [[operation] for operation in taken if operation.kind is not Kind.DELETE]
+        return [batch, *others] if batch else others
+
+    async def _carry(self, batch: list[Operation]) -> None:
+        try:
+            if batch[0].kind is Kind.DELETE:
+                await self._delete(batch)
+            else:
+                await self._attempt(batch[0])
+        finally:
+            self._in_flight.difference_update(batch)
+            self._wake()
+
+    async def _attempt(self, operation: Operation) -> None:
+        try:
+            await self._perform(operation)
+        except Exception as group:  # sorted out below; nothing may end the loop
+            error = first_error(group)
+            if isinstance(error, PreconditionFailedError):
+                await self._precondition_failed(operation, error)
+            elif isinstance(error, (ObjectStoreError, StaleVersionError, OSError, ValueError)):
+                self._failed(operation, error)
+            else:
+                log.exception("upload of %r failed by a bug", operation.path)
+                self.ledger.park(operation, f"internal error: {error}")
+
+    async def _perform(self, operation: Operation) -> None:
+        if operation.kind is Kind.RENAME_TREE:
+            await self._rename_tree(operation)
+            return
+        await self.observer.before_replace(operation)
+        if operation.kind is Kind.PUT:
+            version = await self._transfer.put(operation)
+            self._uploaded_files += 1
+        elif operation.kind is Kind.MARKER:
+            version = await self._store.put(operation.key, b"", options=operation.stored_options())
+        elif operation.kind is Kind.SET:
+            version = await self._transfer.copy(
+                operation.key, operation.key, operation.base.version, operation.stored_options(), ANY
+            )
+        else:
+            version = await self._rename(operation)
+        self._succeeded(operation, version)
+
+    async def _rename(self, operation: Operation) -> Version:
+        source_version = operation.source_base.version
+        try:
+            version = await self._transfer.copy(
+                operation.source,
+                operation.path,
+                source_version,
+                operation.stored_options(),
+                operation.base.condition,
+            )
+        except NotFoundError:
+            ours = await self._ours(operation)
+            if ours is None:
+                raise
+            version = ours.version  # copied and deleted in an earlier life
+        await self._delete_keys([operation.source])
+        return version
+
+    async def _rename_tree(self, operation: Operation) -> None:
+        """Copy every object, show the new place, delete the old ones. Each step may be repeated."""
+        old, new = f"{operation.source}/", f"{operation.path}/"
+        present = {info.key: info.version async for info in self._walk(new)}
+        keys: list[str] = []
+        changed: dict[str, Version] = {}
+        limit = trio.CapacityLimiter(self._slots)
+
+        async def copy(info: ObjectInfo) -> None:
+            target = new + info.key[len(old) :]
+            async with limit:
+                if present.get(target) != info.version:
+                    version = await self._transfer.copy(info.key, target, info.version, None, ANY)
+                    if version != info.version:
+                        changed[target] = version
+
+        async with trio.open_nursery() as nursery:
+            async for info in self._walk(old):
+                keys.append(info.key)
+                nursery.start_soon(copy, info)
+        self.observer.tree_copied(operation, changed)
+        for start in range(0, len(keys), DELETE_BATCH):
+            await self._delete_keys(keys[start : start + DELETE_BATCH])
+        self._succeeded(operation, None, changed)
+
+    async def _walk(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        token: str | None = None
+        while True:
+            page = await self._store.list(prefix, page=token)
+            for info in page.objects:
+                yield info
+            token = page.next_page
+            if token is None:
+                return
+
+    async def _delete(self, batch: list[Operation]) -> None:
+        async with trio.open_nursery() as nursery:
+            for operation in batch:
+                nursery.start_soon(self.observer.before_replace, operation)
+        try:
+            failures = {
+                failure.key: failure.error for failure in await self._store.delete([o.key for o in batch])
+            }
+        except ObjectStoreError as error:
+            for operation in batch:
+                self._failed(operation, error)
+            return
+        for operation in batch:
+            failure = failures.get(operation.key)
+            if failure is None:
+                self._succeeded(operation, None)
+            else:
+                self._failed(operation, failure)
+
+    async def _delete_keys(self, keys: Sequence[str]) -> None:
+        for failure in await self._store.delete(keys):
+            raise failure.error
+
+    # -- outcomes -----------------------------------------------------------------------------------
+
+    def _succeeded(
+        self, operation: Operation, version: Version | None, moved: Mapping[str, Version] | None = None
+    ) -> None:
+        if self._offline_since_s is not None:
+            log.info("the store answers again")
+            self._offline_since_s = None
+        self._last_error = None
+        self.ledger.finish(operation, NOTHING if version is None else Base(version=version), moved)
+        self.observer.done(operation, version)
+        log.info("%s %r done", operation.kind, operation.path)
+
+    def _failed(self, operation: Operation, error: Exception) -> None:
+        text = str(error) or type(error).__name__
+        if isinstance(error, NotFoundError) and operation.kind in (Kind.SET, Kind.RENAME):
+            self._vanished(operation, "somebody deleted the object")
+            return
+        if isinstance(error, (*REFUSALS, StaleVersionError, ValueError)):
+            log.error("%s %r is refused and parked: %s", operation.kind, operation.path, text)
+            self.ledger.park(operation, text)
+            return
+        if isinstance(error, ObjectStoreError) and self._offline_since_s is None:
+            self._offline_since_s = time.time()
+            log.warning("the store is away: %s", text)
+        self._last_error = text
+        first, most = BACK_OFF_S
+        wait = min(most, first * 2 ** min(operation.attempts, 6)) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+        self.ledger.retry_later(operation, trio.current_time() + wait, text)
+        log.warning("%s %r will be tried again in %.1f s: %s", operation.kind, operation.path, wait, text)
+
+    def _vanished(self, operation: Operation, why: str) -> None:
+        """What the operation was about is gone from the store; there is nothing of ours to keep."""
+        log.warning("%s %r has nothing to act on: %s", operation.kind, operation.path, why)
+        self.ledger.finish(operation, UNKNOWN)
+        self.observer.done(operation, None)
+
+    async def _precondition_failed(self, operation: Operation, error: PreconditionFailedError) -> None:
+        """Somebody was first: ourselves (a lost answer), somebody else, or somebody who deleted it."""
+        try:
+            if operation.kind is Kind.SET:
+                self._vanished(operation, "somebody replaced the object")
+                return
+            found = await self._head(operation.key)
+        except ObjectStoreError as failure:
+            self._failed(operation, failure)
+            return
+        if found is not None and (found.metadata or {}).get(TOKEN_METADATA) == operation.token:
+            self._succeeded(operation, found.version)
+        elif found is None:
+            operation.base = NOTHING
+            self.ledger.save(operation)
+            self.ledger.retry_later(operation, 0.0, str(error))
+        else:
+            self._conflict(operation)
+
+    def _conflict(self, operation: Operation) -> None:
+        old_path = operation.path
+        path = conflict_path(old_path, time.time())
+        while self.ledger.concerns(path):
+            path = conflict_path(old_path, time.time(), random.randrange(2, 10_000))  # noqa: S311  # no secret
+        self._conflicts += 1
+        self.ledger.divert(operation, path)
+        self.observer.conflicted(operation, old_path)
+        log.warning("conflict: somebody changed %r first; our version is kept as %r", old_path, path)
+        self.ledger.retry_later(operation, 0.0, "")
+
+    async def _ours(self, operation: Operation) -> ObjectInfo | None:
+        found = await self._head(operation.key)
+        if found is not None and (found.metadata or {}).get(TOKEN_METADATA) == operation.token:
+            return found
+        return None
+
+    async def _head(self, key: str) -> ObjectInfo | None:
+        try:
+            return await self._store.head(key)
+        except NotFoundError:
+            return None
+
+    # -- parts --------------------------------------------------------------------------------------
+
+    def _idle(self) -> bool:
+        """Whether nothing is under way and nothing free waits."""
+        return not self._in_flight and self.ledger.next_start() is None
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+    def _count_bytes(self, sent: int) -> None:
+        self._uploaded_bytes += sent
+        self._wake()
+
+
+def conflict_path(path: str, now_s: float, number: int = 0) -> str:
+    """`name.conflict-<host>-<UTC time>[-n]` beside a path, cut to 255 bytes."""
+    folder, slash, name = path.rpartition("/")
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
+    host = "".join(c for c in socket.gethostname() if c.isalnum() or c in "-_")[:64] or "host"
+    suffix = f".conflict-{host}-{stamp}" + (f"-{number}" if number else "")
+    kept = os.fsencode(name)[: NAME_MAX_BYTES - len(os.fsencode(suffix))]
+    return f"{folder}{slash}{kept.decode(errors='ignore')}{suffix}"
+
+
+@asynccontextmanager
+async def open_uploader(
+    store: AsyncObjectStore, ledger: Ledger, settings: UploadSettings
+) -> AsyncIterator[Uploader]:
+    """An uploader at work for the life of the block. What is not sent at its end stays in the journal."""
+    uploader = Uploader(store, ledger, settings)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(uploader.run)
+        yield uploader
+        nursery.cancel_scope.cancel()
