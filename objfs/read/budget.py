@@ -1,0 +1,137 @@
+"""One budget for buffers and one for requests: who is waited for goes first, reading ahead yields."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(eq=False, slots=True)
+class _Ticket:
+    """A demand in line for bytes."""
+
+    need_bytes: int
+    granted: trio.Event = field(default_factory=trio.Event)
+
+
+class Budget:
+    """Bytes of buffers; `used_bytes` never exceeds `limit_bytes`.
+
+    Progress: no demand needs more than a quarter of the limit, every fetch under way ends, and every buffer
+    that nobody is copying from at this instant can be evicted.
+    """
+
+    def __init__(self, *, limit_bytes: int, evict: Callable[[int, bool], None]) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+        self.peak_bytes = 0
+        self._evict = evict
+        self._line: deque[_Ticket] = deque()
+        self._is_granting = False
+
+    def try_charge(self, need_bytes: int, *, urgent: bool = False) -> bool:
+        """Charge bytes if nobody waits and room can be made; `urgent` may evict what was fetched ahead."""
+        if self._line or not self._has_room(need_bytes, urgent=urgent):
+            return False
+        self._charge(need_bytes)
+        return True
+
+    async def charge(self, need_bytes: int) -> None:
+        """Charge bytes, waiting for room in line."""
+        ticket = _Ticket(need_bytes)
+        self._line.append(ticket)
+        self.wake()
+        try:
+            await ticket.granted.wait()
+        except BaseException:
+            if ticket.granted.is_set():
+                self.release(need_bytes)
+            else:
+                self._line.remove(ticket)
+                self.wake()
+            raise
+
+    def release(self, count_bytes: int) -> None:
+        """Give bytes back."""
+        self.used_bytes -= count_bytes
+        self.wake()
+
+    def wake(self) -> None:
+        """Serve the line: bytes were released, or a buffer can be evicted that could not before."""
+        if self._is_granting:  # evicting releases, which comes back here
+            return
+        self._is_granting = True
+        try:
+            while self._line and self._has_room(self._line[0].need_bytes, urgent=True):
+                ticket = self._line.popleft()
+                self._charge(ticket.need_bytes)
+                ticket.granted.set()
+        finally:
+            self._is_granting = False
+
+    def _has_room(self, need_bytes: int, *, urgent: bool) -> bool:
+        lack = self.used_bytes + need_bytes - self.limit_bytes
+        if lack > 0:
+            self._evict(lack, urgent)
+        return self.used_bytes + need_bytes <= self.limit_bytes
+
+    def _charge(self, need_bytes: int) -> None:
+        self.used_bytes += need_bytes
+        self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+
+
+class Wanted(Protocol):
+    """Something that may be waited for, now or later."""
+
+    @property
+    def is_wanted(self) -> bool: ...
+
+
+class RequestSlots:
+    """Requests under way. A quarter is kept for fetches somebody waits for, and those are served first."""
+
+    def __init__(self, max_requests: int) -> None:
+        self.running = 0
+        self._max_requests = max_requests
+        self._max_ahead = max(1, max_requests - max(1, max_requests // 4))
+        self._line: list[tuple[Wanted, trio.Event]] = []
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many are in line that nothing should be fetched ahead."""
+        return len(self._line) >= self._max_requests
+
+    async def acquire(self, fetch: Wanted) -> None:
+        """Wait for a request slot."""
+        granted = trio.Event()
+        self._line.append((fetch, granted))
+        self.wake()
+        try:
+            await granted.wait()
+        except BaseException:
+            if granted.is_set():
+                self.release()
+            else:
+                self._line.remove((fetch, granted))
+            raise
+
+    def release(self) -> None:
+        """A request has ended."""
+        self.running -= 1
+        self.wake()
+
+    def wake(self) -> None:
+        """Serve the line; also when somebody has begun to wait for a fetch in it."""
+        while self._line and self.running < self._max_requests:
+            at = next((at for at, (fetch, _) in enumerate(self._line) if fetch.is_wanted), None)
+            if at is None and self.running >= self._max_ahead:
+                return
+            _, granted = self._line.pop(at or 0)
+            self.running += 1
+            granted.set()

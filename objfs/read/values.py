@@ -1,0 +1,52 @@
+"""Frozen values of the reading side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from objfs.store.values import Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What a handle reads: one version of one object.
+
+    Attributes:
+        object_id: opaque name of exactly these bytes, in memory and in the disk cache.
+        key: where the object lies in the store.
+        version: sent as If-Match with every request; its size bounds every read.
+    """
+
+    object_id: str
+    key: str
+    version: Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderStats:
+    """Counts since the reader was opened; `memory_bytes` and `running_fetches` are of now.
+
+    Attributes:
+        peak_bytes: most that `memory_bytes` has been, fetches under way included.
+        requests: GETs sent.
+        memory_hits: reads answered without waiting.
+        disk_blocks: blocks that came from the disk cache.
+        dropped_prefetches: runs not fetched ahead for want of room or of a free request.
+        dropped_inserts: blocks not given to the disk cache, because it was slower than the store.
+    """
+
+    memory_bytes: int
+    memory_limit_bytes: int
+    peak_bytes: int
+    running_fetches: int
+    reads: int
+    read_bytes: int
+    memory_hits: int
+    disk_blocks: int
+    requests: int
+    fetched_bytes: int
+    failed_fetches: int
+    dropped_prefetches: int
+    dropped_inserts: int
