@@ -54,7 +54,7 @@ def known_secrets(environment: Mapping[str, str]) -> list[str]:
 
 
 class LineFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.123Z WARNING objfs.upload: text`; tracebacks follow, their lines begin with `  | `."""
+    """`2026-01-31T12:00:00.123Z WARNING objfs.upload: text`; lines of a traceback begin with `  | `."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         super().__init__()

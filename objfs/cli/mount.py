@@ -16,6 +16,7 @@ from objfs.cli.failure import describe_failure, pick_leaf
 from objfs.cli.logs import configure_logging
 from objfs.config import build_settings, split_mount_options
 from objfs.errors import ObjfsError, UsageError
+from objfs.store.registry import known_schemes
 from objfs.store.urls import StoreOptions, StoreUrl, store_identity
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ def read_settings(
 ) -> MountSettings:
     """The settings of a command line; flags outrank `-o` options."""
     parsed = StoreUrl.parse(url)
+    if parsed.scheme not in known_schemes():
+        raise UsageError(
+            f"{parsed.scheme}:// is not known; use {', '.join(f'{s}://' for s in known_schemes())}."
+        )
     settings = build_settings(
         url, mounts.resolve_mountpoint(mountpoint), [split_mount_options(options), flags]
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def status(path: Path | None, *, as_json: bool) -> int:
-    """Show one mount, or all mounts of this user."""
+    """Show one mount, or all mounts of this user; the exit status is 1 for one mount that is dead."""
     found = collect() if path is None else [_find(path)]
     if as_json:
         sys.stdout.write(json.dumps([status_to_json(one) for one in found], indent=2) + "\n")
@@ -32,7 +32,7 @@ def status(path: Path | None, *, as_json: bool) -> int:
         _print_tables(found)
     else:
         sys.stdout.write("Nothing is mounted.\n")
-    return 0
+    return int(path is not None and found[0].state == "dead")
 
 
 def collect() -> list[MountStatus]:

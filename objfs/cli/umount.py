@@ -14,13 +14,14 @@ from objfs.control.client import NoAnswerError, connect, wait_for_end
 from objfs.errors import MountError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from objfs.control.client import ControlClient
     from objfs.control.values import DrainProgress
 
 _END_TIMEOUT_S = 30.0  # after its last upload objfs only closes files
+_STALLED_LIMIT_S = 60.0  # longer than a restart of a server takes; scripts must not hang for ever
 _PLAIN_INTERVAL_S = 3.0  # between lines of progress where no bar can be shown
 
 
@@ -39,18 +40,24 @@ def _leave(client: ControlClient, mountpoint: Path, *, drain: bool) -> int:
     if drain:
         _show(client.drain())
     client.unmount(drain=drain)
-    last = _show(client.progress_until_end()) if drain else None
+    last = _show(client.progress_until_end())
     if not wait_for_end(client.pid, _END_TIMEOUT_S):
         raise MountError(
             f"{mountpoint} is unmounted, but objfs (process {client.pid}) has not ended yet; see its log."
         )
-    if last is not None and (last.waiting_files or last.parked_count):
-        left = last.waiting_files + last.parked_count
-        raise MountError(
-            f"{show_files(left)} could not be uploaded and stay in the journal; "
-            f"the next mount of the same store goes on with them{f' ({last.error})' if last.error else ''}."
-        )
+    if last is not None and (last.waiting_files or last.waiting_changes):
+        sys.stderr.write(f"objfs: {_left_over(last)}\n")
+        return int(drain)
     return 0
+
+
+def _left_over(last: DrainProgress) -> str:
+    refused = f", {last.parked_count} of them refused by the store" if last.parked_count else ""
+    files = f"{show_files(last.waiting_files)} ({show_bytes(last.waiting_bytes)})"
+    return (
+        f"{files} and {last.waiting_changes} other changes stay in the journal{refused}; "
+        "the next mount of the same store goes on with them."
+    )
 
 
 def _without_daemon(mountpoint: Path, socket: Path) -> int:
@@ -81,7 +88,7 @@ def _show(steps: Iterable[DrainProgress]) -> DrainProgress | None:
 def _show_lines(steps: Iterable[DrainProgress], clock: Callable[[], float]) -> DrainProgress | None:
     step = None
     next_line_s = clock() + _PLAIN_INTERVAL_S
-    for step in steps:
+    for step in _until_stalled(steps, clock):
         if step.waiting_files and clock() >= next_line_s:
             sys.stderr.write(f"objfs: {_describe(step)}\n")
             next_line_s = clock() + _PLAIN_INTERVAL_S
@@ -101,13 +108,27 @@ def _show_bar(steps: Iterable[DrainProgress]) -> DrainProgress | None:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("uploading", total=None)
-        for step in steps:
+        for step in _until_stalled(steps, time.monotonic):
             before_bytes = step.uploaded_bytes if before_bytes is None else before_bytes
             done = step.uploaded_bytes - before_bytes
             bar.update(
                 task, description=_describe(step), completed=done, total=max(done + step.waiting_bytes, 1)
             )
     return step
+
+
+def _until_stalled(steps: Iterable[DrainProgress], clock: Callable[[], float]) -> Iterator[DrainProgress]:
+    """The same steps; raises MountError once the store is away and nothing moves for a while."""
+    last, since_s = None, clock()
+    for step in steps:
+        if step.error is None or (step.uploaded_bytes, step.waiting_changes) != last:
+            last, since_s = (step.uploaded_bytes, step.waiting_changes), clock()
+        elif clock() - since_s > _STALLED_LIMIT_S:
+            raise MountError(
+                f"the store does not answer ({step.error}) and {show_files(step.waiting_files)} wait; "
+                "it stays mounted; 'objfs umount --no-drain' leaves them in the journal for the next mount."
+            )
+        yield step
 
 
 def _describe(step: DrainProgress) -> str:

@@ -13,7 +13,7 @@ import trio
 
 from objfs.control import protocol
 from objfs.control.values import status_to_json
-from objfs.errors import MountError, ObjfsError
+from objfs.errors import MountError, ObjfsError, first_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,6 +25,7 @@ log = logging.getLogger("objfs.control")
 
 _PROGRESS_INTERVAL_S = 0.25  # smooth to the eye, nothing to the processor
 _IDLE_TIMEOUT_S = 30.0  # a client that says nothing for this long is sent away
+_LAST_WORDS_S = 1.0  # for one line to each command that waits; local and short
 _MAX_CONNECTIONS = 32  # a few commands and monitors at once; the next one waits in the backlog
 
 
@@ -51,17 +52,13 @@ async def open_control_server(path: Path, mount: MountControl) -> AsyncIterator[
     """
     protocol.ensure_private(path.parent)
     listener, facts = _listen(path)
-    limit = trio.CapacityLimiter(_MAX_CONNECTIONS)
-
-    async def serve(stream: trio.SocketStream) -> None:
-        async with limit, stream:
-            await _serve_connection(stream, mount)
-
+    server = _Server(mount)
     try:
         async with trio.open_nursery() as nursery:
             listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
-            nursery.start_soon(trio.serve_listeners, serve, listeners)
+            nursery.start_soon(trio.serve_listeners, server.serve, listeners)
             yield
+            await server.say_last_words()
             nursery.cancel_scope.cancel()
     finally:
         listener.close()
@@ -78,6 +75,9 @@ def _listen(path: Path) -> tuple[socket.socket, os.stat_result]:
         path.chmod(0o600)
         listener.listen(_MAX_CONNECTIONS)
         return listener, path.lstat()
+    except MountError:
+        listener.close()
+        raise
     except OSError as error:
         listener.close()
         raise MountError(f"the control socket {path} cannot be made: {error.strerror or error}.") from error
@@ -100,14 +100,85 @@ def _is_stale(address: str) -> bool:
     raise MountError("another objfs already answers for this mountpoint; see 'objfs status'.")
 
 
-async def _serve_connection(stream: trio.SocketStream, mount: MountControl) -> None:
-    _pid, uid = protocol.peer_pid_and_uid(stream.socket)
-    if uid not in (os.geteuid(), 0):
-        log.warning("control: refused a connection of uid %d", uid)
-        return
-    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # the client left
-        while (request := await _receive(stream)) is not None:
-            await _answer(stream, mount, request)
+class _Server:
+    """Answers connections for one mount."""
+
+    def __init__(self, mount: MountControl) -> None:
+        self._mount = mount
+        self._limit = trio.CapacityLimiter(_MAX_CONNECTIONS)
+        self._ending = trio.Event()
+        self._followers = 0
+        self._told = trio.Event()
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """One connection, as long as the client likes."""
+        async with self._limit, stream:
+            _pid, uid = protocol.peer_pid_and_uid(stream.socket)
+            if uid not in (os.geteuid(), 0):
+                log.warning("refused a connection of uid %d", uid)
+                return
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # the client left
+                while (request := await _receive(stream)) is not None:
+                    await self._answer(stream, request)
+
+    async def say_last_words(self) -> None:
+        """Send those who wait for the end the last progress."""
+        self._ending.set()
+        with trio.move_on_after(_LAST_WORDS_S):
+            if self._followers:
+                await self._told.wait()
+
+    async def _answer(self, stream: trio.SocketStream, request: dict[str, Any]) -> None:
+        try:
+            await self._run(stream, request)
+        except Exception as caught:
+            error = first_error(caught)
+            if isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError):
+                raise error from None
+            if not isinstance(error, ObjfsError):
+                log.exception("request failed")
+                error = MountError("internal error, the details are in the log.")
+            await _send(stream, {"error": str(error)})
+
+    async def _run(self, stream: trio.SocketStream, request: dict[str, Any]) -> None:
+        match request.get("command"):
+            case "ping":
+                await _send(stream, {"ok": {"pid": os.getpid()}})
+            case "status":
+                await _send(stream, {"ok": status_to_json(await self._mount.status())})
+            case "drain":
+                await self._drain(stream)
+            case "unmount":
+                await self._mount.unmount(drain=request.get("drain") is not False)
+                await _send(stream, {"ok": {}})
+                await self._follow_to_the_end(stream)
+            case _:
+                await _send(stream, {"error": "no such command"})
+
+    async def _drain(self, stream: trio.SocketStream) -> None:
+        done = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_progress, stream, done)
+            await self._mount.drain()
+            done.set()
+        await _send(stream, {"ok": {}})
+
+    async def _follow_to_the_end(self, stream: trio.SocketStream) -> None:
+        self._followers += 1
+        try:
+            await self._send_progress(stream, self._ending)
+        finally:
+            self._followers -= 1
+            if not self._followers:
+                self._told.set()
+
+    async def _send_progress(self, stream: trio.SocketStream, end: trio.Event) -> None:
+        """Progress every now and then, and once more at the end."""
+        while not end.is_set():
+            await _send(stream, {"progress": asdict(self._mount.progress())})
+            with trio.move_on_after(_PROGRESS_INTERVAL_S):
+                await end.wait()
+        await _send(stream, {"progress": asdict(self._mount.progress())})
 
 
 async def _receive(stream: trio.SocketStream) -> dict[str, Any] | None:
@@ -123,48 +194,6 @@ async def _receive(stream: trio.SocketStream) -> dict[str, Any] | None:
         except ValueError:
             await _send(stream, {"error": "the request is no line of JSON"})
     return None
-
-
-async def _answer(stream: trio.SocketStream, mount: MountControl, request: dict[str, Any]) -> None:
-    try:
-        await _run(stream, mount, request)
-    except ObjfsError as error:
-        await _send(stream, {"error": str(error)})
-    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-        raise
-    except Exception:
-        log.exception("control: request failed")
-        await _send(stream, {"error": "internal error, the details are in the log"})
-
-
-async def _run(stream: trio.SocketStream, mount: MountControl, request: dict[str, Any]) -> None:
-    match request.get("command"):
-        case "ping":
-            await _send(stream, {"ok": {"pid": os.getpid()}})
-        case "status":
-            await _send(stream, {"ok": status_to_json(await mount.status())})
-        case "drain":
-            await _drain(stream, mount)
-        case "unmount":
-            await mount.unmount(drain=request.get("drain") is not False)
-            await _send(stream, {"ok": {}})
-            await _send_progress_for_ever(stream, mount)  # cancelled when the mount has gone
-        case _:
-            await _send(stream, {"error": "no such command"})
-
-
-async def _drain(stream: trio.SocketStream, mount: MountControl) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_send_progress_for_ever, stream, mount)
-        await mount.drain()
-        nursery.cancel_scope.cancel()
-    await _send(stream, {"ok": {}})
-
-
-async def _send_progress_for_ever(stream: trio.SocketStream, mount: MountControl) -> None:
-    while True:
-        await _send(stream, {"progress": asdict(mount.progress())})
-        await trio.sleep(_PROGRESS_INTERVAL_S)
 
 
 async def _send(stream: trio.SocketStream, answer: dict[str, Any]) -> None:

@@ -42,11 +42,13 @@ class UploadsStatus:
     """What is on its way to the store. Counts since the mount began, except what waits.
 
     Attributes:
+        waiting_changes: deletes, renames, attributes and the like; `waiting_files` has the contents.
         parked: the first of the parked changes; `parked_count` counts all.
     """
 
     waiting_files: int = 0
     waiting_bytes: int = 0
+    waiting_changes: int = 0
     in_flight_files: int = 0
     uploaded_files: int = 0
     uploaded_bytes: int = 0
@@ -79,8 +81,9 @@ class MountStatus:
     {"url", "mountpoint", "state": "serving" | "leaving" | "dead", "pid", "version", "started_s",
      "read_only", "write_mode", "log_path",
      "store": {"url", "endpoint_url", "reachable", "offline_since_s", "error"},
-     "uploads": {"waiting_files", "waiting_bytes", "in_flight_files", "uploaded_files", "uploaded_bytes",
-                 "conflicts", "parked_count", "parked": [{"key", "operation", "error"}]},
+     "uploads": {"waiting_files", "waiting_bytes", "waiting_changes", "in_flight_files",
+                 "uploaded_files", "uploaded_bytes", "conflicts",
+                 "parked_count", "parked": [{"key", "operation", "error"}]},
      "cache": {"path", "bytes", "limit_bytes", "hits", "misses", "hit_rate"}}
 
     Attributes:
@@ -113,6 +116,7 @@ class DrainProgress:
 
     waiting_files: int
     waiting_bytes: int
+    waiting_changes: int
     uploaded_files: int
     uploaded_bytes: int
     parked_count: int

@@ -1,0 +1,255 @@
+"""The life of one mount: serving, being asked how it is, and leaving in order."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import trio
+
+from objfs import __version__
+from objfs.control.values import (
+    MAX_PARKED_SHOWN,
+    CacheStatus,
+    DrainProgress,
+    MountStatus,
+    ParkedStatus,
+    StoreStatus,
+    UploadsStatus,
+)
+from objfs.errors import MountError, ObjectStoreError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from objfs.config import MountSettings
+    from objfs.store.protocol import AsyncObjectStore
+    from objfs.upload.uploader import Uploader, UploadStatus
+
+log = logging.getLogger("objfs.life")
+
+STATUS_CHECK_TIMEOUT_S = 3.0  # a status is looked at by people
+SYNC_TIMEOUT_S = 10.0  # pages of shared maps on their way to staging, which is local disk
+BUSY_GRACE_S = 5.0  # for programs that still hold files after a lazy unmount
+ERROR_MAX_CHARS = 500  # of one error in a status
+
+
+class Session(Protocol):
+    """The kernel's side of the mount."""
+
+    async def serve(self) -> None:
+        """Answer the kernel until the mountpoint was taken away."""
+        ...
+
+    def detach(self, *, lazy: bool) -> None:
+        """Take the mountpoint away; for a thread, since it blocks. Raises MountError if it is in use."""
+        ...
+
+
+class CacheFigures(Protocol):
+    """What a status tells of the block cache."""
+
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def limit_bytes(self) -> int: ...
+    @property
+    def hits(self) -> int: ...
+    @property
+    def misses(self) -> int: ...
+
+
+class MountLife:
+    """One mount as the control socket and the signals see it.
+
+    Serving ends when the kernel says so: after `unmount`, `leave`, or `fusermount3 -u` by anybody. Uploads
+    go on afterwards for `drain_timeout_s`; what is left stays in the journal.
+    """
+
+    def __init__(
+        self,
+        settings: MountSettings,
+        *,
+        uploader: Uploader,
+        cache_figures: Callable[[], CacheFigures],
+        direct_store: AsyncObjectStore,
+    ) -> None:
+        self._settings = settings
+        self._uploader = uploader
+        self._cache_figures = cache_figures
+        self._direct_store = direct_store
+        self._started_s = time.time()
+        self._state: Literal["serving", "leaving"] = "serving"
+        self._session: Session | None = None
+        self._serving = trio.CancelScope()
+        self._drain_timeout_s = settings.drain_timeout_s
+
+    # -- what the control socket asks ---------------------------------------------------------------
+
+    async def status(self) -> MountStatus:
+        """Everything `objfs status` shows; asks the store whether it is there."""
+        uploads = self._uploader.status()
+        figures = self._cache_figures()
+        settings = self._settings
+        return MountStatus(
+            url=settings.url,
+            mountpoint=str(settings.mountpoint),
+            state=self._state,
+            pid=os.getpid(),
+            version=__version__,
+            started_s=self._started_s,
+            read_only=settings.read_only,
+            write_mode=settings.write_mode,
+            log_path=str(settings.log_path),
+            store=await self._store_status(uploads),
+            uploads=_uploads_status(uploads),
+            cache=CacheStatus(
+                path=str(settings.cache_path),
+                bytes=figures.bytes,
+                limit_bytes=figures.limit_bytes,
+                hits=figures.hits,
+                misses=figures.misses,
+            ),
+        )
+
+    def progress(self) -> DrainProgress:
+        """How far the uploads are."""
+        status = self._uploader.status()
+        return DrainProgress(
+            waiting_files=status.waiting_files,
+            waiting_bytes=status.waiting_bytes,
+            waiting_changes=status.waiting_operations - status.waiting_files,
+            uploaded_files=status.uploaded_files,
+            uploaded_bytes=status.uploaded_bytes,
+            parked_count=len(status.parked),
+            error=_shorten(status.last_error) if status.offline_since_s is not None else None,
+        )
+
+    async def drain(self) -> None:
+        """Upload everything that waits now; what the store refuses for good is left."""
+        await self._uploader.drain()
+
+    async def unmount(self, *, drain: bool) -> None:
+        """Free the mountpoint; the mount then leaves.
+
+        Raises:
+            MountError: programs use it.
+        """
+        session = self._session
+        if session is None:
+            raise MountError("the mount is not there yet, or is leaving already.")
+        await self._sync()
+        await trio.to_thread.run_sync(lambda: session.detach(lazy=False))
+        self._state = "leaving"
+        if not drain:
+            self._drain_timeout_s = 0.0
+        log.info("unmounted on request%s", "" if drain else ", without waiting for uploads")
+
+    # -- what the composition root does -------------------------------------------------------------
+
+    async def serve(self, session: Session, on_ready: Callable[[], None]) -> None:
+        """Serve until the mountpoint was taken away; `on_ready` is called once it answers."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._announce, session, on_ready)
+            with self._serving:
+                await session.serve()
+            self._session = None
+            self._state = "leaving"
+            nursery.cancel_scope.cancel()
+        log.info("no longer mounted at %s", self._settings.mountpoint)
+
+    async def leave(self) -> None:
+        """Take the mountpoint away even if it is in use; `serve` then returns."""
+        session, self._session = self._session, None
+        self._state = "leaving"
+        if session is not None:
+            await self._sync()
+            try:
+                await trio.to_thread.run_sync(lambda: session.detach(lazy=True))
+            except MountError as error:
+                log.error("%s", error)
+            await trio.sleep(BUSY_GRACE_S)
+        self._serving.cancel()
+
+    async def drain_at_end(self) -> None:
+        """Upload for the rest of the drain timeout, and say what is left."""
+        with trio.move_on_after(self._drain_timeout_s):
+            await self._uploader.drain()
+        left = self._uploader.status()
+        if left.waiting_operations:
+            log.warning(
+                "left in the journal for the next mount: %d files, %d bytes and %d other changes",
+                left.waiting_files,
+                left.waiting_bytes,
+                left.waiting_operations - left.waiting_files,
+            )
+        else:
+            log.info("all uploads are done")
+
+    async def _announce(self, session: Session, on_ready: Callable[[], None]) -> None:
+        await trio.to_thread.run_sync(os.statvfs, self._settings.mountpoint, abandon_on_cancel=True)
+        self._session = session
+        log.info("mounted %s at %s", self._settings.url, self._settings.mountpoint)
+        on_ready()
+
+    async def _sync(self) -> None:
+        """Have the kernel write dirty pages of shared maps, while somebody still answers it."""
+        with trio.move_on_after(SYNC_TIMEOUT_S):
+            await trio.to_thread.run_sync(
+                _sync_file_system, self._settings.mountpoint, abandon_on_cancel=True
+            )
+
+    async def _store_status(self, uploads: UploadStatus) -> StoreStatus:
+        error: str | None = "no answer"
+        with trio.move_on_after(STATUS_CHECK_TIMEOUT_S):
+            error = await self._ask_store()
+        return StoreStatus(
+            url=self._settings.url,
+            endpoint_url=self._settings.endpoint_url,
+            reachable=error is None,
+            offline_since_s=uploads.offline_since_s,
+            error=_shorten(error or uploads.last_error),
+        )
+
+    async def _ask_store(self) -> str | None:
+        try:
+            await self._direct_store.list("", max_keys=1)
+        except UnavailableError as error:
+            return str(error)
+        except ObjectStoreError:  # a refusal is an answer
+            return None
+        return None
+
+
+def _uploads_status(status: UploadStatus) -> UploadsStatus:
+    return UploadsStatus(
+        waiting_files=status.waiting_files,
+        waiting_bytes=status.waiting_bytes,
+        waiting_changes=status.waiting_operations - status.waiting_files,
+        in_flight_files=status.in_flight_files,
+        uploaded_files=status.uploaded_files,
+        uploaded_bytes=status.uploaded_bytes,
+        conflicts=status.conflicts,
+        parked_count=len(status.parked),
+        parked=tuple(
+            ParkedStatus(key=one.path, operation=one.kind, error=_shorten(one.error) or "")
+            for one in status.parked[:MAX_PARKED_SHOWN]
+        ),
+    )
+
+
+def _shorten(text: str | None) -> str | None:
+    return text[:ERROR_MAX_CHARS] if text else None
+
+
+def _sync_file_system(mountpoint: Path) -> None:
+    """syncfs(2), which Python lacks; errors are those of single files and have been told to their writers."""
+    descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        ctypes.CDLL(None, use_errno=True).syncfs(descriptor)
+    finally:
+        os.close(descriptor)

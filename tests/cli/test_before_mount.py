@@ -1,0 +1,132 @@
+"""Checks before a mount, the table of mounts, going to the background."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from objfs.cli import checks, mounts
+from objfs.cli.background import Outcome, run_in_background
+from objfs.cli.mount import read_settings
+from objfs.errors import MountError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TABLE = r"""
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 22 0:40 / /mnt/with\040space rw,nosuid,nodev shared:9 master:2 - fuse.objfs s3://b rw,user_id=0
+31 22 0:41 / /mnt/back\134slash rw - fuse.rclone remote rw
+"""
+
+
+def test_table_of_mounts() -> None:
+    entries = mounts.read_mounts(TABLE)
+    assert [entry.fs_type for entry in entries] == ["ext4", "fuse.objfs", "fuse.rclone"]
+    assert entries[1].mountpoint == Path("/mnt/with space")
+    assert entries[1].source == "s3://b"
+    assert entries[2].mountpoint == Path("/mnt/back\\slash")
+
+
+def test_the_kernels_table_is_read() -> None:
+    assert mounts.find_mount(Path("/proc")) is not None
+    assert not mounts.is_dead(Path("/proc"))
+
+
+def test_mountpoints_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    assert mounts.resolve_mountpoint(Path("link/")) == tmp_path / "real"
+    assert mounts.resolve_mountpoint(Path(".")) == tmp_path
+    assert mounts.resolve_mountpoint(Path("absent/deep")) == tmp_path / "absent" / "deep"
+
+
+def test_mountpoints_that_cannot_be(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(MountError, match="does not exist; create it with mkdir"):
+        checks.check_mountpoint(tmp_path / "none", nonempty=False)
+    with pytest.raises(MountError, match="is not a directory"):
+        checks.check_mountpoint(file, nonempty=True)
+    with pytest.raises(MountError, match=r"is not empty; .*-o nonempty"):
+        checks.check_mountpoint(tmp_path, nonempty=False)
+    checks.check_mountpoint(tmp_path, nonempty=True)
+
+
+def test_fuse_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MountError, match="is missing, so nothing can be mounted"):
+        checks.check_fuse(tmp_path / "fuse")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    with pytest.raises(MountError, match="install the package fuse3"):
+        checks.check_fuse(Path("/dev/null"))
+
+
+def test_allow_other_needs_the_administrator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "fuse.conf"
+    config.write_text("# user_allow_other\n")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(MountError, match="'user_allow_other' in"):
+        checks.check_allow_other(config)
+    config.write_text("mount_max = 5\n user_allow_other \n")
+    checks.check_allow_other(config)
+
+
+def test_flags_outrank_options(tmp_path: Path) -> None:
+    settings = read_settings("memory://", tmp_path, {"umask": "077"}, ["umask=000,ro"])
+    assert (settings.umask, settings.read_only) == (0o077, True)
+
+
+def test_the_cache_belongs_to_url_and_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def identity(**flags: str) -> str:
+        return read_settings("s3://bucket/p/", tmp_path, flags, []).mount_id
+
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    aws, other = identity(), identity(endpoint_url="http://127.0.0.1:9000")
+    assert aws != other
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
+    assert identity() == other
+
+
+@pytest.mark.parametrize(("store", "mountpoint"), [("a", "a/b"), ("a/b", "a"), ("a", "a")])
+def test_store_and_mountpoint_are_apart(store: str, mountpoint: str, tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(UsageError, match="contain one another"):
+        read_settings(f"file://{tmp_path}/{store}", tmp_path / mountpoint, {}, [])
+
+
+def test_background_reports(tmp_path: Path) -> None:
+    marker = tmp_path / "pid"
+
+    def body(report: Callable[[Outcome], None]) -> int:
+        marker.write_text(f"{os.getpid()} {os.getsid(0)} {os.readlink('/proc/self/fd/1')}")
+        report(Outcome(status=0))
+        report(Outcome(status=1, sentence="too late"))
+        time.sleep(60)
+        return 0
+
+    assert run_in_background(body) == Outcome(status=0)
+    pid, session, stdout = marker.read_text().split()
+    assert pid == session != str(os.getpid())
+    assert stdout == os.devnull
+    os.kill(int(pid), signal.SIGKILL)
+    os.waitpid(int(pid), 0)
+
+
+def test_background_failures() -> None:
+    def refuse(report: Callable[[Outcome], None]) -> int:
+        report(Outcome(status=2, sentence="no: 'ü'."))
+        return 2
+
+    def crash(_report: Callable[[Outcome], None]) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    assert run_in_background(refuse) == Outcome(status=2, sentence="no: 'ü'.")
+    assert run_in_background(crash).status == 1

@@ -1,0 +1,107 @@
+"""The command line without a mount: help, usage errors, sentences."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from objfs.cli import main
+from objfs.cli.failure import describe_failure
+from objfs.errors import MountError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["mount"], "missing argument"),
+        (["mount", "s3://b"], "missing argument"),
+        (["mount", "s3://b", "/mnt", "--no-such"], "no such option"),
+        (["mount", "s3://b", "/mnt", "--cache-size"], "requires an argument"),
+        (["mount", "s3://b", "/mnt", "--cache-size", "many"], "--cache-size: 'many' is no size"),
+        (["mount", "s3://b", "/mnt", "-o", "readonly"], "mount option 'readonly' is not known"),
+        (["mount", "gopher://b", "/mnt"], "gopher"),
+        (["mount", "bucket", "/mnt"], "s3://bucket/prefix"),
+        (["mount", "s3://key:secret@b", "/mnt"], "credentials"),
+        (["dismount", "/mnt"], "no such command"),
+        (["status", "a", "b"], "unexpected extra argument"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_status_2(
+    argv: list[str],
+    text: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("OBJFS_RUNTIME_DIR", str(tmp_path))
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("objfs: ")
+    assert err.count("\n") == 1
+    assert text in err.lower()
+    assert "secret" not in err
+
+
+def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) in (0, 2)
+    assert "mount" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["mount", "--help"], ["umount", "--help"], ["status", "-h"]])
+def test_help_of_everything(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_version_by_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "objfs", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("objfs 0.")
+
+
+def test_help_does_not_load_the_sdks() -> None:
+    program = (
+        "import sys; from objfs.cli import main; main(['status', '--help']); "
+        "sys.exit(bool({'boto3', 'trio', 'minio', 'pyfuse3'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_status_of_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OBJFS_RUNTIME_DIR", str(tmp_path / "none"))
+    monkeypatch.setattr("objfs.cli.mounts.read_mounts", lambda: [])
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out == "Nothing is mounted.\n"
+    assert main(["status", "--json"]) == 0
+    assert capsys.readouterr().out == "[]\n"
+
+
+@pytest.mark.parametrize("command", ["umount", "status"])
+def test_what_is_not_mounted(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OBJFS_RUNTIME_DIR", str(tmp_path / "none"))
+    assert main([command, str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"objfs: {tmp_path} is not mounted by objfs.\n"
+
+
+def test_failures_become_sentences() -> None:
+    group = ExceptionGroup(
+        "several", [ValueError("inner"), ExceptionGroup("deep", [MountError("no\nroom.")])]
+    )
+    assert describe_failure(group) == (1, "no room.")
+    assert describe_failure(UsageError("wrong.")) == (2, "wrong.")
+    assert describe_failure(FileNotFoundError(2, "No such file", "/x")) == (1, "/x: No such file.")
+    assert describe_failure(ZeroDivisionError("oops"))[1].startswith(
+        "internal error (ZeroDivisionError: oops)"
+    )
