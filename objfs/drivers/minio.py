@@ -1,0 +1,108 @@
+"""MinIO by minio-py: its endpoints and signatures, and listings that tell metadata.
+
+Credentials come from the AWS chain (environment, profile, files). URL options: `tls`, `region`, `checksum`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import botocore.session
+from botocore.exceptions import BotoCoreError, ProfileNotFound
+from minio.credentials.credentials import Credentials
+from minio.credentials.providers import Provider
+from minio.helpers import BaseURL, check_bucket_name
+from minio.signer import sign_v4_s3
+from minio.time import to_amz_date
+
+from objfs.drivers.s3api.checksums import choose_checksum
+from objfs.drivers.s3api.http import UNSIGNED_PAYLOAD, Connection, Place
+from objfs.drivers.s3api.store import S3Store
+from objfs.errors import InvalidRequestError, UnauthenticatedError, UsageError
+from objfs.store.values import Capabilities
+
+if TYPE_CHECKING:
+    from objfs.store.urls import StoreOptions, StoreUrl
+
+DEFAULT_REGION = "us-east-1"  # MinIO's own default
+MAX_PART_BYTES = 255  # each part of a key is a file name on MinIO's disks
+CAPABILITIES = Capabilities(listing_metadata=True, file_over_prefix=False)  # conditions: unknown until probed
+
+
+def open_driver(url: StoreUrl, options: StoreOptions) -> S3Store:
+    """The bucket of a `minio` URL."""
+    url.allow_options("tls", "region", "checksum")
+    region = url.option("region") or options.region or DEFAULT_REGION
+    try:
+        check_bucket_name(url.bucket)
+        base = BaseURL(f"{'https' if url.tls else 'http'}://{url.host}", region)
+    except ValueError as error:
+        raise UsageError(f"Not a MinIO URL: {error}.") from error
+    target = base.build(method="GET", region=region, bucket_name=url.bucket)
+    place = Place(origin=f"{target.scheme}://{target.netloc}", base_path=target.path.rstrip("/"))
+    return S3Store(
+        MinioConnection(place, options, region=region, provider=AwsChainProvider(options.profile)),
+        url.bucket,
+        capabilities=CAPABILITIES,
+        checksum=choose_checksum(url.option("checksum")),
+        refuse_key=refuse_key,
+    )
+
+
+class AwsChainProvider(Provider):
+    """Credentials of the AWS chain, refreshed when they near their end."""
+
+    def __init__(self, profile: str | None) -> None:
+        try:
+            self._credentials = botocore.session.Session(profile=profile).get_credentials()
+        except ProfileNotFound as error:
+            raise UsageError(f"The AWS configuration has no profile {profile}.") from error
+
+    def retrieve(self) -> Credentials:
+        """Credentials that are good now."""
+        if self._credentials is None:
+            raise UnauthenticatedError(
+                "There are no credentials for MinIO: set AWS_PROFILE, "
+                "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            )
+        try:
+            frozen = self._credentials.get_frozen_credentials()
+        except BotoCoreError as error:
+            raise UnauthenticatedError("The credentials cannot be refreshed.") from error
+        return Credentials(frozen.access_key or "", frozen.secret_key or "", frozen.token)
+
+
+class MinioConnection(Connection):
+    """Signs with minio-py. Its `Minio.get_object` and its kin are not used: see `s3api`."""
+
+    def __init__(self, place: Place, options: StoreOptions, *, region: str, provider: Provider) -> None:
+        super().__init__(place, options)
+        self._region = region
+        self._provider = provider
+
+    def sign(self, method: str, url: str, headers: dict[str, str]) -> dict[str, str]:
+        """See `Connection`."""
+        credentials = self._provider.retrieve()
+        date = datetime.now(UTC)
+        unsigned: dict[str, str | list[str] | tuple[str]] = {**headers, "x-amz-date": to_amz_date(date)}
+        if credentials.session_token:
+            unsigned["x-amz-security-token"] = credentials.session_token
+        signed = sign_v4_s3(
+            method=method,
+            url=urlsplit(url),
+            region=self._region,
+            headers=unsigned,
+            credentials=credentials,
+            content_sha256=UNSIGNED_PAYLOAD,
+            date=date,
+        )
+        return {name: str(value) for name, value in signed.items()}
+
+
+def refuse_key(key: str) -> None:
+    """Refuse keys that MinIO cannot hold, before a proxy on the way makes another key of them."""
+    for part in key.removesuffix("/").split("/"):
+        if part in ("", ".", "..") or len(part.encode()) > MAX_PART_BYTES:
+            raise InvalidRequestError("MinIO holds no keys with empty, dotted or over-long parts.", key=key)

@@ -1,0 +1,105 @@
+"""Amazon S3 and what speaks like it: credentials, endpoints, regions and signatures by boto3.
+
+URL options: `endpoint` (other than AWS), `region`, `checksum` (crc64nvme, crc32c, md5).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ProfileNotFound
+
+from objfs.drivers.s3api.checksums import choose_checksum
+from objfs.drivers.s3api.http import UNSIGNED_PAYLOAD, Connection, Place
+from objfs.drivers.s3api.store import S3Store
+from objfs.errors import UnauthenticatedError, UsageError
+from objfs.store.urls import s3_endpoint
+from objfs.store.values import Capabilities
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials, ReadOnlyCredentials
+
+    from objfs.store.urls import StoreOptions, StoreUrl
+
+DEFAULT_REGION = "us-east-1"  # what S3-compatible servers expect where nothing is configured
+_AWS = Capabilities(put_conditions=True, complete_conditions=True)  # S3 user guide, "Conditional writes"
+_UNKNOWN = Capabilities()  # until probed
+
+
+def open_driver(url: StoreUrl, options: StoreOptions) -> S3Store:
+    """The bucket of an `s3` URL."""
+    url.allow_options("endpoint", "region", "checksum")
+    checksum = choose_checksum(url.option("checksum"))
+    endpoint = s3_endpoint(url, options)
+    try:
+        session = boto3.session.Session(profile_name=options.profile)
+        region = url.option("region") or options.region or session.region_name or DEFAULT_REGION
+        place = _custom_place(endpoint, url.bucket) if endpoint else _aws_place(session, region, url.bucket)
+        credentials = session.get_credentials()
+    except ProfileNotFound as error:
+        raise UsageError(f"The AWS configuration has no profile {options.profile}.") from error
+    except BotoCoreError as error:
+        raise UsageError(f"The AWS configuration is not usable: {error}") from error
+    connection = S3Connection(place, options, region=region, credentials=credentials)
+    capabilities = _UNKNOWN if endpoint else _AWS
+    return S3Store(connection, url.bucket, capabilities=capabilities, checksum=checksum)
+
+
+class S3Connection(Connection):
+    """Signs with botocore; credentials refresh themselves."""
+
+    def __init__(
+        self, place: Place, options: StoreOptions, *, region: str, credentials: Credentials | None
+    ) -> None:
+        super().__init__(place, options)
+        self._region = region
+        self._credentials = credentials
+
+    def sign(self, method: str, url: str, headers: dict[str, str]) -> dict[str, str]:
+        """See `Connection`."""
+        request = AWSRequest(method=method, url=url, headers=headers)
+        _Signer(self._frozen(), "s3", self._region).add_auth(request)
+        return dict(request.headers.items())
+
+    def _frozen(self) -> ReadOnlyCredentials:
+        if self._credentials is None:
+            raise UnauthenticatedError(
+                "There are no AWS credentials: run `aws configure`, or set AWS_PROFILE or "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            )
+        try:
+            return self._credentials.get_frozen_credentials()
+        except BotoCoreError as error:
+            raise UnauthenticatedError("The AWS credentials cannot be refreshed.") from error
+
+
+class _Signer(S3SigV4Auth):
+    """Leaves bodies out of the signature: the signed checksum header covers them."""
+
+    def payload(self, request: AWSRequest) -> str:
+        return UNSIGNED_PAYLOAD
+
+
+def _custom_place(endpoint: str, bucket: str) -> Place:
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc or parts.query:
+        raise UsageError("An S3 endpoint looks like https://host:port, without credentials.")
+    return Place(origin=f"{parts.scheme}://{parts.netloc}", base_path=f"{parts.path.rstrip('/')}/{bucket}")
+
+
+def _aws_place(session: boto3.session.Session, region: str, bucket: str) -> Place:
+    config = Config(
+        region_name=region,
+        ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # newer than the stubs
+    )
+    client = session.client("s3", config=config, region_name=region)
+    endpoint = urlsplit(client.meta.endpoint_url)
+    client.close()
+    if "." in bucket:  # a dot in the host's first label would not match the certificate
+        return Place(origin=f"https://{endpoint.netloc}", base_path=f"/{bucket}")
+    return Place(origin=f"https://{bucket}.{endpoint.netloc}", base_path="")

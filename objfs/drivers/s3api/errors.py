@@ -1,0 +1,102 @@
+"""What a status and an S3 error code mean to a caller of the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from objfs.drivers.s3api.xml import child_text
+from objfs.errors import (
+    BucketNotFoundError,
+    CorruptError,
+    InvalidRequestError,
+    NotFoundError,
+    NotSupportedError,
+    ObjectStoreError,
+    PermissionDeniedError,
+    PreconditionFailedError,
+    QuotaExceededError,
+    ThrottledError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from objfs.drivers.s3api.http import Answer
+
+_BY_CODE: dict[str, type[ObjectStoreError]] = {
+    **dict.fromkeys(("NoSuchKey", "NoSuchUpload", "NoSuchVersion"), NotFoundError),
+    "NoSuchBucket": BucketNotFoundError,
+    "PreconditionFailed": PreconditionFailedError,
+    **dict.fromkeys(
+        (
+            "AuthFailure",
+            "ExpiredToken",
+            "InvalidAccessKeyId",
+            "InvalidToken",
+            "RequestTimeTooSkewed",
+            "SignatureDoesNotMatch",
+            "TokenRefreshRequired",
+        ),
+        UnauthenticatedError,
+    ),
+    **dict.fromkeys(
+        ("BandwidthLimitExceeded", "RequestLimitExceeded", "SlowDown", "Throttling", "TooManyRequests"),
+        ThrottledError,
+    ),
+    **dict.fromkeys(
+        ("ConditionalRequestConflict", "InternalError", "OperationAborted", "RequestTimeout"),
+        UnavailableError,
+    ),
+    **dict.fromkeys(
+        ("QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull"), QuotaExceededError
+    ),
+    **dict.fromkeys(
+        ("BadDigest", "IncompleteBody", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"),
+        CorruptError,
+    ),
+    "NotImplemented": NotSupportedError,
+}
+_BY_STATUS: dict[int, type[ObjectStoreError]] = {
+    401: UnauthenticatedError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    405: NotSupportedError,
+    408: UnavailableError,
+    409: UnavailableError,
+    412: PreconditionFailedError,
+    429: ThrottledError,
+    501: NotSupportedError,
+    507: QuotaExceededError,
+}
+_SERVER_ERRORS = 500
+
+
+def error_class(status: int, code: str) -> type[ObjectStoreError]:
+    """The class of an error answer; a code says more than a status."""
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    return UnavailableError if status >= _SERVER_ERRORS else InvalidRequestError
+
+
+def error_of(answer: Answer, *, key: str) -> ObjectStoreError:
+    """The error that an answer tells of."""
+    code = error_code(answer.data)
+    kind = error_class(answer.status, code)
+    told = f"{answer.status} {code}".strip()
+    return kind(f"The store answered {told}.", key=key, retry_after_s=_retry_after_s(answer))
+
+
+def error_code(data: bytes) -> str:
+    """The code of an error document, "" where there is none."""
+    try:
+        return child_text(ElementTree.fromstring(data), "Code")  # noqa: S314  # expat limits entity expansion
+    except ElementTree.ParseError:
+        return ""
+
+
+def _retry_after_s(answer: Answer) -> float | None:
+    value = answer.header("retry-after") or ""
+    return float(value) if value.isdecimal() else None

@@ -1,0 +1,285 @@
+"""The driver's methods as S3 requests."""
+
+from __future__ import annotations
+
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from objfs.drivers.s3api.checksums import content_md5
+from objfs.drivers.s3api.errors import error_class, error_of
+from objfs.drivers.s3api.headers import condition_headers, etag_of
+from objfs.drivers.s3api.http import Call
+from objfs.drivers.s3api.multipart import S3Multipart
+from objfs.drivers.s3api.xml import (
+    child_text,
+    delete_document,
+    fits_xml,
+    parse_delete_errors,
+    parse_document,
+    parse_listing,
+    user_metadata,
+)
+from objfs.errors import (
+    BucketNotFoundError,
+    CorruptError,
+    NotFoundError,
+    ObjectStoreError,
+    PreconditionFailedError,
+)
+from objfs.store.checks import check_body, check_key, check_metadata, parse_content_range
+from objfs.store.protocol import DEFAULT_PUT
+from objfs.store.values import ANY, Blob, DeleteFailure, ObjectInfo, Version, body_length
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from objfs.drivers.s3api.checksums import AnyChecksum
+    from objfs.drivers.s3api.http import Answer, Connection
+    from objfs.store.values import Body, ByteRange, Capabilities, Condition, ListPage, PutOptions
+
+_NS = 1_000_000_000
+_LAST_SUCCESS = 299
+
+
+class S3Store:
+    """A bucket behind a `Connection`.
+
+    Conditions are sent whatever `capabilities` says, so that a probe can find out whether they are honoured.
+
+    Args:
+        connection: to the bucket.
+        bucket: its name, for the source of copies.
+        capabilities: what is known of the store.
+        checksum: that the store verifies.
+        refuse_key: raises InvalidRequestError for keys that this store cannot hold.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        bucket: str,
+        *,
+        capabilities: Capabilities,
+        checksum: AnyChecksum,
+        refuse_key: Callable[[str], None] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._bucket = bucket
+        self._capabilities = capabilities
+        self._checksum = checksum
+        self._refuse_key = refuse_key
+        self._multipart = S3Multipart(self, checksum)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See `ObjectStore`."""
+        return self._capabilities
+
+    @property
+    def multipart(self) -> S3Multipart:
+        """See `ObjectStore`."""
+        return self._multipart
+
+    @property
+    def compose(self) -> S3Multipart:
+        """See `ObjectStore`."""
+        return self._multipart
+
+    def head(self, key: str) -> ObjectInfo:
+        """See `ObjectStore`."""
+        answer = self.send(Call("HEAD", self.check_key(key)))
+        return _info(key, answer, _content_length(answer, key))
+
+    def get(self, key: str, *, byte_range: ByteRange | None = None, if_match: str | None = None) -> Blob:
+        """See `ObjectStore`."""
+        headers: dict[str, str] = {}
+        if byte_range is not None:
+            headers["range"] = f"bytes={byte_range.start}-{byte_range.stop - 1}"
+        if if_match is not None:
+            headers["if-match"] = f'"{if_match}"'
+        answer = self.send(Call("GET", self.check_key(key), headers=headers))
+        content_range = answer.header("content-range")
+        if byte_range is not None and content_range is not None:
+            object_bytes = parse_content_range(content_range, key=key)[2]
+        else:
+            object_bytes = _content_length(answer, key)
+        check_body(
+            key=key,
+            byte_range=byte_range,
+            status=answer.status,
+            content_range=content_range,
+            object_bytes=object_bytes,
+            body_bytes=len(answer.data),
+        )
+        if if_match not in (None, answer.etag):
+            raise CorruptError("The store answered with another version.", key=key)
+        return Blob(info=_info(key, answer, object_bytes), data=answer.data)
+
+    def put(
+        self, key: str, body: Body, *, options: PutOptions = DEFAULT_PUT, condition: Condition = ANY
+    ) -> Version:
+        """See `ObjectStore`."""
+        headers = self.put_headers(key, options) | condition_headers(condition)
+        headers |= self.body_headers(body)
+        answer = self.send_conditional(
+            Call("PUT", self.check_key(key), headers=headers, body=body), condition
+        )
+        return Version(etag=etag_of(answer, key), size_bytes=body_length(body))
+
+    def delete(self, keys: Sequence[str]) -> list[DeleteFailure]:
+        """See `ObjectStore`."""
+        batch = [key for key in keys if fits_xml(key)]
+        single = [key for key in keys if not fits_xml(key)]
+        if len(batch) == 1:
+            single, batch = [*single, *batch], []
+        failures = self._delete_batch(batch) if batch else []
+        return [*failures, *self._delete_each(single)]
+
+    def list(
+        self,
+        prefix: str,
+        *,
+        delimiter: str = "",
+        start_after: str = "",
+        page: str | None = None,
+        max_keys: int = 1000,
+        with_metadata: bool = False,
+    ) -> ListPage:
+        """See `ObjectStore`."""
+        query = {"list-type": "2", "encoding-type": "url", "max-keys": str(max_keys), "prefix": prefix}
+        if delimiter:
+            query["delimiter"] = delimiter
+        if start_after and page is None:
+            query["start-after"] = start_after
+        if page is not None:
+            query["continuation-token"] = page
+        if with_metadata and self._capabilities.listing_metadata:
+            query["metadata"] = "true"
+        return parse_listing(self.send(Call("GET", query=query)).data)
+
+    def copy(
+        self,
+        source_key: str,
+        key: str,
+        *,
+        source_if_match: str | None = None,
+        options: PutOptions | None = None,
+        condition: Condition = ANY,
+    ) -> Version:
+        """See `ObjectStore`. One HEAD more, since the answer does not tell the size."""
+        source = self.head(source_key)
+        if source_if_match not in (None, source.version.etag):
+            raise PreconditionFailedError("The source is another version.", key=source_key)
+        headers = self.source_headers(source_key, source.version.etag) | condition_headers(condition)
+        if options is not None:
+            headers |= self.put_headers(key, options) | {"x-amz-metadata-directive": "REPLACE"}
+        answer = self.send(Call("PUT", self.check_key(key), headers=headers))
+        etag = child_text(parse_document(answer.data, "CopyObjectResult", key=key), "ETag").strip('"')
+        return Version(etag=etag, size_bytes=source.version.size_bytes)
+
+    def close(self) -> None:
+        """See `ObjectStore`."""
+        self._connection.close()
+
+    # What the multipart face builds on.
+
+    def send(self, call: Call) -> Answer:
+        """Send a call; an answer that is no success is an error, a success with an error inside too."""
+        answer = self._connection.send(call)
+        if answer.status > _LAST_SUCCESS:
+            raise error_of(answer, key=call.key)
+        if call.method != "GET" and b"<Error>" in answer.data[:200]:
+            raise error_of(answer, key=call.key)
+        return answer
+
+    def send_conditional(self, call: Call, condition: Condition) -> Answer:
+        """Send a write; S3 says NoSuchKey where `if_match` meets no object."""
+        try:
+            return self.send(call)
+        except NotFoundError as error:
+            if condition.if_match is None or "uploadId" in call.query:
+                raise
+            raise PreconditionFailedError("The object is gone.", key=call.key) from error
+
+    def check_key(self, key: str) -> str:
+        """The key, if the store can hold it."""
+        check_key(key, self._capabilities.max_key_bytes)
+        if self._refuse_key is not None:
+            self._refuse_key(key)
+        return key
+
+    def put_headers(self, key: str, options: PutOptions) -> dict[str, str]:
+        """Headers of an object to be."""
+        check_metadata(options.metadata, self._capabilities.max_metadata_bytes, key=key)
+        headers = {f"x-amz-meta-{name}": value for name, value in options.metadata.items()}
+        named = {
+            "content-type": options.content_type,
+            "content-encoding": options.content_encoding,
+            "cache-control": options.cache_control,
+            "x-amz-storage-class": options.storage_class,
+        }
+        return headers | {name: value for name, value in named.items() if value is not None}
+
+    def body_headers(self, body: Body) -> dict[str, str]:
+        """Length and checksum of a body."""
+        name, value = self._checksum.header(body)
+        return {"content-length": str(body_length(body)), name: value}
+
+    def source_headers(self, source_key: str, if_match: str | None) -> dict[str, str]:
+        """Headers that name the source of a copy."""
+        source = quote(f"/{self._bucket}/{self.check_key(source_key)}", safe="/~")
+        match = {} if if_match is None else {"x-amz-copy-source-if-match": f'"{if_match}"'}
+        return {"x-amz-copy-source": source, **match}
+
+    def _delete_batch(self, keys: Sequence[str]) -> Sequence[DeleteFailure]:
+        document = delete_document(keys)
+        headers = {"content-md5": content_md5(document), "content-type": "application/xml"}
+        answer = self.send(Call("POST", query={"delete": ""}, headers=headers, body=document))
+        failures: list[DeleteFailure] = []
+        for key, code in parse_delete_errors(answer.data):
+            kind = error_class(0, code)
+            if kind is not NotFoundError:
+                error = kind(f"The store did not delete the object: {code}.", key=key)
+                failures.append(DeleteFailure(key=key, error=error))
+        return failures
+
+    def _delete_each(self, keys: Iterable[str]) -> Sequence[DeleteFailure]:
+        failures: list[DeleteFailure] = []
+        for key in keys:
+            try:
+                self.send(Call("DELETE", self.check_key(key)))
+            except NotFoundError:
+                continue
+            except BucketNotFoundError:
+                raise
+            except ObjectStoreError as error:
+                failures.append(DeleteFailure(key=key, error=error))
+        return failures
+
+
+def _content_length(answer: Answer, key: str) -> int:
+    value = answer.header("content-length") or ""
+    if not value.isdecimal():
+        raise CorruptError("The store's answer has no Content-Length.", key=key)
+    return int(value)
+
+
+def _info(key: str, answer: Answer, size_bytes: int) -> ObjectInfo:
+    headers: Mapping[str, str] = answer.headers
+    return ObjectInfo(
+        key=key,
+        version=Version(etag=etag_of(answer, key), size_bytes=size_bytes),
+        modified_ns=_http_time_ns(headers.get("last-modified")),
+        metadata=user_metadata(headers.items()),
+        content_type=headers.get("content-type"),
+        content_encoding=headers.get("content-encoding"),
+        storage_class=headers.get("x-amz-storage-class"),
+    )
+
+
+def _http_time_ns(value: str | None) -> int:
+    try:
+        return int(parsedate_to_datetime(value or "").timestamp()) * _NS
+    except ValueError:
+        return 0
