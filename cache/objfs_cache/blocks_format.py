@@ -37,6 +37,7 @@ def prepare(directory: Path) -> None:
             if foreign:
                 raise CacheFormatError(f"{directory} is no block cache: it holds {min(foreign)!r}")
             empty(directory)
+            set_clean_mark(directory)
             _write_format(directory, fd)
         os.fchmod(fd, 0o700)
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -87,19 +87,26 @@ class Budget:
 
 
 class Wanted(Protocol):
-    """Something that may be waited for, now or later."""
+    """A fetch of an object that may be waited for, now or later."""
 
     @property
     def is_wanted(self) -> bool: ...
 
+    @property
+    def object_id(self) -> str: ...
+
 
 class RequestSlots:
-    """Requests under way. A quarter is kept for fetches somebody waits for, and those are served first."""
+    """Requests under way. Fetches that somebody waits for are served first.
+
+    A quarter is kept from fetching ahead, and from any one object: one that stalls does not stop the others.
+    """
 
     def __init__(self, max_requests: int) -> None:
         self.running = 0
+        self._running_of: Counter[str] = Counter()
         self._max_requests = max_requests
-        self._max_ahead = max(1, max_requests - max(1, max_requests // 4))
+        self._max_share = max(1, max_requests - max(1, max_requests // 4))
         self._line: list[tuple[Wanted, trio.Event]] = []
 
     @property
@@ -116,22 +123,34 @@ class RequestSlots:
             await granted.wait()
         except BaseException:
             if granted.is_set():
-                self.release()
+                self.release(fetch)
             else:
                 self._line.remove((fetch, granted))
             raise
 
-    def release(self) -> None:
-        """A request has ended."""
+    def release(self, fetch: Wanted) -> None:
+        """The fetch's request has ended."""
         self.running -= 1
+        self._running_of[fetch.object_id] -= 1
+        if self._running_of[fetch.object_id] == 0:
+            del self._running_of[fetch.object_id]
         self.wake()
 
     def wake(self) -> None:
         """Serve the line; also when somebody has begun to wait for a fetch in it."""
-        while self._line and self.running < self._max_requests:
-            at = next((at for at, (fetch, _) in enumerate(self._line) if fetch.is_wanted), None)
-            if at is None and self.running >= self._max_ahead:
+        while self.running < self._max_requests:
+            next_up = self._next()
+            if next_up is None:
                 return
-            _, granted = self._line.pop(at or 0)
+            self._line.remove(next_up)
+            fetch, granted = next_up
             self.running += 1
+            self._running_of[fetch.object_id] += 1
             granted.set()
+
+    def _next(self) -> tuple[Wanted, trio.Event] | None:
+        allowed = [entry for entry in self._line if self._running_of[entry[0].object_id] < self._max_share]
+        wanted = next((entry for entry in allowed if entry[0].is_wanted), None)
+        if wanted is None and allowed and self.running < self._max_share:
+            return allowed[0]
+        return wanted

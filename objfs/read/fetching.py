@@ -41,6 +41,11 @@ class Fetch:
         """Whether somebody waits for it, or will."""
         return self.is_demand or self.waiters > 0
 
+    @property
+    def object_id(self) -> str:
+        """The source's."""
+        return self.source.object_id
+
     def split(self, first: int, stop: int) -> Fetch:
         """A fetch of some of these blocks; who waits for them finds it after this one is done."""
         return Fetch(

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from objfs.store.values import MIB
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Buffer = bytes | memoryview
 
+# Chunks read through are kept to this much: the kernel's page cache has their bytes, and a GET into memory
+# just freed costs a third of one into new memory (no page faults).
+KEEP_DONE_BYTES = 16 * MIB
 FRESH_S = 30.0  # what was fetched ahead and not read in this time is not going to be
 
 
@@ -54,6 +59,7 @@ class ChunkMemory:
         self._blocks: dict[str, dict[int, Chunk]] = {}
         # In the order they go. Done: read through, the kernel's page cache has their bytes now.
         self._done: OrderedDict[Chunk, None] = OrderedDict()
+        self._done_bytes = 0
         self._used: OrderedDict[Chunk, None] = OrderedDict()
         self._fresh: OrderedDict[Chunk, float] = OrderedDict()  # never read yet, with the time of arrival
 
@@ -75,7 +81,9 @@ class ChunkMemory:
         self._fresh.pop(chunk, None)
         if chunk.read_bytes >= len(chunk.data):
             self._used.pop(chunk, None)
-            self._done[chunk] = None
+            if chunk not in self._done:
+                self._done[chunk] = None
+                self._done_bytes += len(chunk.data)
         else:
             self._used[chunk] = None
             self._used.move_to_end(chunk)
@@ -87,6 +95,14 @@ class ChunkMemory:
         """
         for chunk in self._victims(need_bytes, urgent=urgent):
             self._remove(chunk)
+
+    def trim(self) -> None:
+        """Let go of what was read through and is saved, beyond what is worth keeping."""
+        for chunk in [] if self._done_bytes <= KEEP_DONE_BYTES else list(self._done):
+            if self._done_bytes <= KEEP_DONE_BYTES:
+                return
+            if chunk.pins == 0 and not chunk.is_unsaved:
+                self._remove(chunk)
 
     def forget(self, object_id: str) -> None:
         """Drop every chunk of an object that nobody is using."""
@@ -114,8 +130,11 @@ class ChunkMemory:
             yield chunk
 
     def _remove(self, chunk: Chunk) -> None:
-        for order in (self._done, self._used, self._fresh):
-            order.pop(chunk, None)
+        if chunk in self._done:
+            self._done_bytes -= len(chunk.data)
+            del self._done[chunk]
+        self._used.pop(chunk, None)
+        self._fresh.pop(chunk, None)
         blocks = self._blocks[chunk.object_id]
         for block in self._blocks_of(chunk):
             if blocks.get(block) is chunk:

@@ -264,7 +264,7 @@ class Reader:
         if self._is_closed:
             raise _closed()
         for block in range(fetch.first, fetch.stop):
-            self._fetches[fetch.source.object_id, block] = fetch
+            self._fetches[fetch.object_id, block] = fetch
         self._nursery.start_soon(self._run, fetch)
 
     # Carrying them out
@@ -320,14 +320,15 @@ class Reader:
 
     async def _request(self, fetch: Fetch) -> None:
         """One GET of the fetch's blocks, of exactly the pinned version."""
+        self._memory.trim()
         await self._slots.acquire(fetch)
         try:
             self._requests += 1
             data = await self._get(fetch.source, fetch.first * self._block_bytes, fetch.charged_bytes)
         finally:
-            self._slots.release()
+            self._slots.release(fetch)
         self._fetched_bytes += len(data)
-        chunk = Chunk(fetch.source.object_id, fetch.first, fetch.first * self._block_bytes, data)
+        chunk = Chunk(fetch.object_id, fetch.first, fetch.first * self._block_bytes, data)
         self._land(fetch, [chunk])
         if self._saver is not None:
             self._saver.offer(chunk)
@@ -359,8 +360,8 @@ class Reader:
 
     def _end(self, fetch: Fetch, error: Exception | None) -> None:
         for block in range(fetch.first, fetch.stop):
-            if self._fetches.get((fetch.source.object_id, block)) is fetch:
-                del self._fetches[fetch.source.object_id, block]
+            if self._fetches.get((fetch.object_id, block)) is fetch:
+                del self._fetches[fetch.object_id, block]
         fetch.error = error
         fetch.done.set()
         self._budget.release(fetch.charged_bytes if fetch.is_charged else 0)

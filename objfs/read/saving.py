@@ -67,14 +67,18 @@ class Saver:
 
     async def _save_all(self) -> None:
         while self._queue:
+            await trio.lowlevel.checkpoint()
             batch = self._next_batch()
+            if not batch:  # evicted meanwhile
+                return
             try:
-                await trio.to_thread.run_sync(
-                    self._cache.put_many,
-                    batch[0].object_id,
-                    [block for chunk in batch for block in self._blocks(chunk)],
-                    limiter=self._thread,
-                )
+                with trio.CancelScope(shield=True):  # a thread cannot be stopped: what was taken is saved
+                    await trio.to_thread.run_sync(
+                        self._cache.put_many,
+                        batch[0].object_id,
+                        [block for chunk in batch for block in self._blocks(chunk)],
+                        limiter=self._thread,
+                    )
             finally:
                 for chunk in batch:
                     chunk.pins -= 1

@@ -16,6 +16,7 @@ SMALL_OBJECT_BYTES = MIB  # read from its start, such an object is fetched whole
 REORDER_POSITIONS = 8
 REORDER_MIN_BYTES = 128 * KIB  # one READ of the kernel's default read-ahead (fuse-facts 8)
 REORDER_MAX_BYTES = 8 * MIB
+SPARSE_FACTOR = 4  # a run that reads less than a quarter of what it passes is no sequential reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +51,15 @@ class _Run:
 
     def accepts(self, offset: int, length: int) -> bool:
         slack = min(max(REORDER_POSITIONS * length, REORDER_MIN_BYTES), REORDER_MAX_BYTES)
-        return max(self.start, self.head - slack) <= offset <= max(self.head + slack, self.ahead)
+        return self.head - slack <= offset <= max(self.head + slack, self.ahead)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether most of what it passed was skipped: fetching ahead would fetch mostly what nobody reads."""
+        return self.read_bytes * SPARSE_FACTOR < self.head - self.start
 
     def follow(self, offset: int, length: int) -> None:
+        self.start = min(self.start, offset)
         self.head = max(self.head, offset + length)
         # Rereading a place, or touching every tenth block, makes no long run: both bounds count.
         self.read_bytes = min(self.read_bytes + length, self.head - self.start)
@@ -103,6 +110,8 @@ class ReadStream:
         return NOTHING_AHEAD
 
     def _plan(self, run: _Run, size_bytes: int) -> Plan:
+        if run.is_sparse or self._read_ahead_bytes <= 0:
+            return NOTHING_AHEAD
         window = min(2 * run.read_bytes, self._read_ahead_bytes)
         part = min(max(window // PARTS_PER_WINDOW, MIN_PART_BYTES), self._max_part_bytes)
         start = max(run.ahead, run.head)
