@@ -12,15 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
+import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import boto3
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from types_boto3_s3.client import S3Client
 
 ACCESS_KEY = "objfs-tests"
 SECRET_KEY = "objfs-tests-secret"  # noqa: S105  # of servers that live for one test run on loopback
@@ -32,9 +36,15 @@ BUILD_TIMEOUT_S = 1800.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A running S3 server."""
+    """A running S3 server.
+
+    Attributes:
+        endpoint: `http://host:port`.
+        ours: it was started by us, takes our credentials and vanishes with its data.
+    """
 
     endpoint: str
+    ours: bool = True
 
     @property
     def host(self) -> str:
@@ -59,9 +69,7 @@ def build_minio() -> Path:
     if not binary.exists():
         binary.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "GOBIN": str(binary.parent)}
-        subprocess.run(
-            ["go", "install", MINIO_MODULE], check=True, env=environment, timeout=BUILD_TIMEOUT_S
-        )
+        subprocess.run(["go", "install", MINIO_MODULE], check=True, env=environment, timeout=BUILD_TIMEOUT_S)
     return binary
 
 
@@ -95,6 +103,54 @@ def moto_server() -> Iterator[Server]:
         endpoint = f"http://127.0.0.1:{port}"
         with _process(command, dict(os.environ), folder, f"{endpoint}/moto-api/data.json"):
             yield Server(endpoint=endpoint)
+
+
+def external_server() -> Server | None:
+    """The server of OBJFS_TEST_S3_ENDPOINT; it takes the credentials of the environment."""
+    endpoint = os.environ.get("OBJFS_TEST_S3_ENDPOINT")
+    return Server(endpoint=endpoint.rstrip("/"), ours=False) if endpoint else None
+
+
+@contextmanager
+def bucket_of(server: Server) -> Iterator[str]:
+    """A new bucket, empty. The environment has the server's credentials meanwhile."""
+    with _credentials(server):
+        name = f"objfs-test-{uuid.uuid4().hex[:20]}"
+        session = boto3.session.Session(region_name="us-east-1")
+        client = session.client("s3", endpoint_url=server.endpoint)
+        try:
+            client.create_bucket(Bucket=name)
+            yield name
+            if not server.ours:
+                _remove_bucket(client, name)
+        finally:
+            client.close()
+
+
+@contextmanager
+def _credentials(server: Server) -> Iterator[None]:
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
+    before = {name: os.environ.get(name) for name in names}
+    if server.ours:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(AWS_ACCESS_KEY_ID=ACCESS_KEY, AWS_SECRET_ACCESS_KEY=SECRET_KEY)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _remove_bucket(client: S3Client, name: str) -> None:
+    for upload in client.list_multipart_uploads(Bucket=name).get("Uploads", []):
+        client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
+    while found := client.list_objects_v2(Bucket=name).get("Contents"):
+        for item in found:
+            client.delete_object(Bucket=name, Key=item["Key"])
+    client.delete_bucket(Bucket=name)
 
 
 @contextmanager
