@@ -154,6 +154,12 @@ def split_mount_options(texts: Iterable[str]) -> dict[str, str]:
     return values
 
 
+def settings_in_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """`OBJFS_CACHE_SIZE=1G` and the like; other variables are somebody else's."""
+    variables = {name: f"OBJFS_{name.upper()}" for name in _PARSERS}
+    return {name: environment[variable] for name, variable in variables.items() if environment.get(variable)}
+
+
 def build_settings(url: str, mountpoint: Path, layers: Iterable[Mapping[str, str]]) -> MountSettings:
     """Merge layers of `name -> text`, later ones first in rank, into checked settings.
 

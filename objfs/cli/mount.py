@@ -14,7 +14,7 @@ from objfs.cli.background import Outcome, run_in_background
 from objfs.cli.checks import check_before_mount
 from objfs.cli.failure import describe_failure, pick_leaf
 from objfs.cli.logs import configure_logging
-from objfs.config import build_settings, split_mount_options
+from objfs.config import build_settings, settings_in_environment, split_mount_options
 from objfs.errors import ObjfsError, UsageError
 from objfs.store.registry import known_schemes
 from objfs.store.urls import StoreOptions, StoreUrl, store_identity
@@ -51,15 +51,14 @@ def mount(url: str, mountpoint: Path, flags: Mapping[str, str], options: Sequenc
 def read_settings(
     url: str, mountpoint: Path, flags: Mapping[str, str], options: Sequence[str]
 ) -> MountSettings:
-    """The settings of a command line; flags outrank `-o` options."""
+    """The settings of a command line; flags outrank `-o` options, and those `OBJFS_…` variables."""
     parsed = StoreUrl.parse(url)
     if parsed.scheme not in known_schemes():
         raise UsageError(
             f"{parsed.scheme}:// is not known; use {', '.join(f'{s}://' for s in known_schemes())}."
         )
-    settings = build_settings(
-        url, mounts.resolve_mountpoint(mountpoint), [split_mount_options(options), flags]
-    )
+    layers = [settings_in_environment(os.environ), split_mount_options(options), flags]
+    settings = build_settings(url, mounts.resolve_mountpoint(mountpoint), layers)
     if parsed.scheme == "file":
         _refuse_nesting(settings.mountpoint, parsed.bucket)
     identity = store_identity(parsed, StoreOptions(endpoint_url=settings.endpoint_url))

@@ -78,9 +78,11 @@ def test_allow_other_needs_the_administrator(tmp_path: Path, monkeypatch: pytest
     checks.check_allow_other(config)
 
 
-def test_flags_outrank_options(tmp_path: Path) -> None:
+def test_flags_outrank_options_and_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OBJFS_UMASK", "011")
+    monkeypatch.setenv("OBJFS_UID", "11")
     settings = read_settings("memory://", tmp_path, {"umask": "077"}, ["umask=000,ro"])
-    assert (settings.umask, settings.read_only) == (0o077, True)
+    assert (settings.umask, settings.read_only, settings.uid) == (0o077, True, 11)
 
 
 def test_the_cache_belongs_to_url_and_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

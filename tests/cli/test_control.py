@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -102,7 +102,7 @@ def serving(path: Path) -> Iterator[PretendedMount]:
     try:
         yield mounts[0]
     finally:
-        if thread.is_alive():
+        with suppress(trio.RunFinishedError):
             trio.from_thread.run_sync(mounts[0].gone.set, trio_token=token[0])
         thread.join(5)
     assert not path.exists()
