@@ -91,19 +91,34 @@ class BlockCache:
             self._misses += len(blocks) - hits
         return blocks
 
+    def may_hold(self, object_id: str) -> bool:
+        """False if the cache surely holds no block of an object. Never waits (10 us): fit for an event loop."""
+        if not self._lock.acquire(blocking=False):
+            return True
+        try:
+            return not self._is_closed and self._rows.has_tag(_tag(object_id))
+        except sqlite3.Error:
+            return True
+        finally:
+            self._lock.release()
+
     def put_many(self, object_id: str, blocks: Sequence[tuple[int, Buffer]]) -> bool:
         """Store blocks in one transaction; False if they were dropped for want of room or by an error."""
-        stored: list[tuple[bytes, StoredBlock]] = []
+        return self.put_batch([(object_id, index, data) for index, data in blocks])
+
+    def put_batch(self, blocks: Sequence[tuple[str, int, Buffer]]) -> bool:
+        """Store blocks (object id, index, bytes) of several objects, like `put_many`."""
+        stored: list[tuple[bytes, bytes, StoredBlock]] = []
         is_done = False
         try:
-            if self._make_room(sum(len(data) for _, data in blocks)):
-                for index, data in blocks:
-                    stored.append((_key(object_id, index), self._files.write(data)))
-                is_done = self._locked(lambda rows: rows.insert(_tag(object_id), stored), False)
+            if self._make_room(sum(len(data) for _, _, data in blocks)):
+                for object_id, index, data in blocks:
+                    stored.append((_tag(object_id), _key(object_id, index), self._files.write(data)))
+                is_done = self._locked(lambda rows: rows.insert(stored), False)
         except OSError as error:
             _LOG.debug("blocks not cached: %s", error)
         if not is_done:
-            self._remove(block.filename for _, block in stored)
+            self._remove(block.filename for _, _, block in stored)
             with self._counts_lock:
                 self._dropped_inserts += len(blocks)
         return is_done

@@ -117,10 +117,15 @@ class BlockRows:
         """The blocks of several keys."""
         return [self.find(key) for key in keys]
 
-    def insert(self, tag: bytes, blocks: Sequence[tuple[bytes, StoredBlock]]) -> bool:
-        """Add or replace rows in one transaction; True."""
+    def has_tag(self, tag: bytes) -> bool:
+        """Whether there is any row of a tag."""
+        connection: sqlite3.Connection = self._cache._con
+        return connection.execute("SELECT 1 FROM Cache WHERE tag = ? LIMIT 1", (tag,)).fetchone() is not None
+
+    def insert(self, blocks: Sequence[tuple[bytes, bytes, StoredBlock]]) -> bool:
+        """Add or replace rows (tag, key, block) in one transaction; True."""
         with self._cache.transact():
-            for key, block in blocks:
+            for tag, key, block in blocks:
                 self._cache.set(key, block, tag=tag)
         return True
 

@@ -21,6 +21,7 @@ class Fetch:
     Attributes:
         is_demand: begun because a read needs it, not ahead of one.
         charged_bytes: what it holds, or will hold, of the budget; `is_charged` once it does.
+        ahead_bytes: its part of what is being fetched ahead.
         waiters: readers waiting for `done` or, thereafter, about to copy.
         error: set before `done` if it failed.
     """
@@ -31,6 +32,7 @@ class Fetch:
     is_demand: bool
     charged_bytes: int = 0
     is_charged: bool = False
+    ahead_bytes: int = 0
     waiters: int = 0
     error: Exception | None = None
     done: trio.Event = field(default_factory=trio.Event)

@@ -61,6 +61,9 @@ class Reader:
         self._budget = Budget(limit_bytes=memory_limit_bytes, evict=self._evict)
         self._slots = RequestSlots(max_fetches)
         self._memory = ChunkMemory(block_bytes=block_bytes, clock=trio.current_time, released=self._released)
+        # Stalled fetches ahead leave half of the memory to reads of what is cached.
+        self._max_ahead_bytes = memory_limit_bytes // 2
+        self._ahead_bytes = 0
         self._fetches: dict[tuple[str, int], Fetch] = {}
         self._disk_threads = trio.CapacityLimiter(DISK_THREADS)
         self._saver: Saver | None = None
@@ -115,7 +118,7 @@ class Reader:
         for low in range(first, stop, self._max_run_blocks):
             high = min(low + self._max_run_blocks, stop)
             start, count = low * self._block_bytes, self._length(version, low, high)
-            if self._is_known(object_id, low, high) or not self._budget.try_charge(count):
+            if self._are_known(object_id, low, high) or not self._budget.try_charge(count):
                 continue
             # A copy where the buffer is larger than the chunk: the budget counts what is really kept alive.
             chunk_data = data if count == len(data) else bytes(view[start - offset : start - offset + count])
@@ -150,10 +153,13 @@ class Reader:
     # One read
 
     async def _read_piece(self, source: Source, offset: int, stop: int, stream: ReadStream) -> bytes:
-        plan = stream.observe(offset, stop - offset, source.version.size_bytes)
-        demand_stop = self._stop_block(plan.stop if plan.is_joined else stop)
-        if self._fetch_missing(source, offset // self._block_bytes, demand_stop):
-            stream.missed(stop)
+        first, demand_stop = offset // self._block_bytes, self._stop_block(stop)
+        is_missing = not self._are_known(source.object_id, first, demand_stop)
+        plan = stream.observe(offset, stop - offset, source.version.size_bytes, is_missing=is_missing)
+        if plan.is_joined:
+            demand_stop = self._stop_block(plan.stop)
+        if is_missing:
+            self._fetch_missing(source, first, demand_stop)
         if plan.start < plan.stop and not plan.is_joined:
             part_blocks = max(1, plan.part_bytes // self._block_bytes)
             stream.fetched_ahead(self._fetch_ahead(source, plan.start, plan.stop, part_blocks))
@@ -213,16 +219,13 @@ class Reader:
 
     # Beginning fetches
 
-    def _fetch_missing(self, source: Source, first: int, stop: int) -> bool:
+    def _fetch_missing(self, source: Source, first: int, stop: int) -> None:
         """Begin fetches of all blocks in [first, stop) that are neither here nor on their way."""
-        began = False
         for low, high in self._missing_runs(source.object_id, first, stop, self._max_run_blocks):
             fetch = Fetch(source=source, first=low, stop=high, is_demand=True)
             fetch.charged_bytes = self._length(source.version, low, high)
             fetch.is_charged = self._budget.try_charge(fetch.charged_bytes, urgent=True)
             self._begin(fetch)
-            began = True
-        return began
 
     def _fetch_ahead(self, source: Source, start: int, stop: int, part_blocks: int) -> int:
         """Begin fetches ahead as far as there is room; returns the offset up to which there was."""
@@ -230,12 +233,17 @@ class Reader:
         part_blocks = min(part_blocks, self._max_run_blocks)
         for low, high in self._missing_runs(source.object_id, first, stop_block, part_blocks):
             need_bytes = self._length(source.version, low, high)
-            if self._slots.is_crowded or not self._budget.try_charge(need_bytes):
+            if (
+                self._slots.is_crowded
+                or self._ahead_bytes + need_bytes > self._max_ahead_bytes
+                or not self._budget.try_charge(need_bytes)
+            ):
                 self._dropped_prefetches += 1
                 return low * self._block_bytes
             fetch = Fetch(source=source, first=low, stop=high, is_demand=False)
-            fetch.charged_bytes = need_bytes
+            fetch.charged_bytes = fetch.ahead_bytes = need_bytes
             fetch.is_charged = True
+            self._ahead_bytes += need_bytes
             self._begin(fetch)
         return min(stop_block * self._block_bytes, source.version.size_bytes)
 
@@ -244,25 +252,26 @@ class Reader:
     ) -> Iterator[tuple[int, int]]:
         low = first
         while low < stop:
-            if self._is_known(object_id, low, low + 1):
+            if self._is_known(object_id, low):
                 low += 1
                 continue
             high = low + 1
-            while high < min(stop, low + max_blocks) and not self._is_known(object_id, high, high + 1):
+            while high < min(stop, low + max_blocks) and not self._is_known(object_id, high):
                 high += 1
             yield low, high
             low = high
 
-    def _is_known(self, object_id: str, first: int, stop: int) -> bool:
-        """Whether any block of [first, stop) is in memory or on its way."""
-        return any(
-            self._memory.find(object_id, block) is not None or (object_id, block) in self._fetches
-            for block in range(first, stop)
-        )
+    def _is_known(self, object_id: str, block: int) -> bool:
+        """Whether a block is in memory or on its way."""
+        return self._memory.find(object_id, block) is not None or (object_id, block) in self._fetches
+
+    def _are_known(self, object_id: str, first: int, stop: int) -> bool:
+        return all(self._is_known(object_id, block) for block in range(first, stop))
 
     def _begin(self, fetch: Fetch) -> None:
         if self._is_closed:
             raise _closed()
+        self._memory.trim()
         for block in range(fetch.first, fetch.stop):
             self._fetches[fetch.object_id, block] = fetch
         self._nursery.start_soon(self._run, fetch)
@@ -275,7 +284,8 @@ class Reader:
             if not fetch.is_charged:
                 await self._budget.charge(fetch.charged_bytes)
                 fetch.is_charged = True
-            rest = await self._load(fetch) if self._cache is not None else fetch
+            is_cached = self._cache is not None and self._cache.may_hold(fetch.object_id)
+            rest = await self._load(fetch) if is_cached else fetch
             if rest is not None:
                 fetch = rest
                 await self._request(fetch)
@@ -308,6 +318,8 @@ class Reader:
             rest = fetch.split(missing[0], missing[-1] + 1)
             rest.charged_bytes = self._length(source.version, rest.first, rest.stop)
             fetch.charged_bytes -= rest.charged_bytes
+            rest.ahead_bytes = min(fetch.ahead_bytes, rest.charged_bytes)
+            fetch.ahead_bytes -= rest.ahead_bytes
             good = {index: data for index, data in good.items() if not rest.first <= index < rest.stop}
             for index in range(rest.first, rest.stop):
                 self._fetches[source.object_id, index] = rest
@@ -320,7 +332,6 @@ class Reader:
 
     async def _request(self, fetch: Fetch) -> None:
         """One GET of the fetch's blocks, of exactly the pinned version."""
-        self._memory.trim()
         await self._slots.acquire(fetch)
         try:
             self._requests += 1
@@ -362,6 +373,7 @@ class Reader:
         for block in range(fetch.first, fetch.stop):
             if self._fetches.get((fetch.object_id, block)) is fetch:
                 del self._fetches[fetch.object_id, block]
+        self._ahead_bytes -= fetch.ahead_bytes
         fetch.error = error
         fetch.done.set()
         self._budget.release(fetch.charged_bytes if fetch.is_charged else 0)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from objfs_cache.blocks import BlockCache
 
 BATCH_BYTES = 4 * MIB  # one transaction and one thread call (0.1 ms) for 5 ms of writing
+BATCH_CHUNKS = 128  # small objects: rows are locked for some 5 ms
 DRAIN_TIMEOUT_S = 2.0  # at the end: what a short run has read should be there at the next one
 
 
@@ -74,8 +75,7 @@ class Saver:
             try:
                 with trio.CancelScope(shield=True):  # a thread cannot be stopped: what was taken is saved
                     await trio.to_thread.run_sync(
-                        self._cache.put_many,
-                        batch[0].object_id,
+                        self._cache.put_batch,
                         [block for chunk in batch for block in self._blocks(chunk)],
                         limiter=self._thread,
                     )
@@ -88,7 +88,7 @@ class Saver:
         batch: list[Chunk] = []
         room = BATCH_BYTES
         for chunk in self._queue:
-            if batch and (chunk.object_id != batch[0].object_id or len(chunk.data) > room):
+            if batch and (len(chunk.data) > room or len(batch) >= BATCH_CHUNKS):
                 break
             batch.append(chunk)
             room -= len(chunk.data)
@@ -102,9 +102,9 @@ class Saver:
         del self._queue[chunk]
         self._queued_bytes -= len(chunk.data)
 
-    def _blocks(self, chunk: Chunk) -> list[tuple[int, memoryview]]:
+    def _blocks(self, chunk: Chunk) -> list[tuple[str, int, memoryview]]:
         view, size = memoryview(chunk.data), self._block_bytes
         return [
-            (chunk.first + number, view[low : low + size])
+            (chunk.object_id, chunk.first + number, view[low : low + size])
             for number, low in enumerate(range(0, len(view), size))
         ]

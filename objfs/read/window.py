@@ -74,11 +74,17 @@ class ReadStream:
         self._max_part_bytes = max_part_bytes
         self._runs: list[_Run] = []  # the most recently used first
 
-    def observe(self, offset: int, length: int, size_bytes: int) -> Plan:
-        """Note a read of [offset, offset + length) and say what to fetch ahead of it."""
+    def observe(self, offset: int, length: int, size_bytes: int, *, is_missing: bool = False) -> Plan:
+        """Note a read of [offset, offset + length) and say what to fetch ahead of it.
+
+        `is_missing`: some of it is neither here nor on its way. If it was fetched ahead once, what follows is
+        likely to be gone as well and is planned anew.
+        """
         run = self._run_of(offset, length)
         if run is None:
             return self._begin(offset, length, size_bytes)
+        if is_missing:
+            run.ahead = min(run.ahead, offset + length)
         run.follow(offset, length)
         return self._plan(run, size_bytes)
 
@@ -86,11 +92,6 @@ class ReadStream:
         """The plan was carried out up to `stop` (less than planned when there was no room)."""
         if self._runs:
             self._runs[0].ahead = max(self._runs[0].ahead, stop)
-
-    def missed(self, stop: int) -> None:
-        """Bytes fetched ahead were gone when they were read: plan anew from `stop`."""
-        if self._runs:
-            self._runs[0].ahead = min(self._runs[0].ahead, stop)
 
     def _run_of(self, offset: int, length: int) -> _Run | None:
         near = [run for run in self._runs if run.accepts(offset, length)]

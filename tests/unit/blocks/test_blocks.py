@@ -53,8 +53,10 @@ def test_object_ids_are_opaque(tmp_path: Path, object_id: str) -> None:
         fill(cache, "a", 2)
         fill(cache, object_id, 2)
         assert cache.get(object_id, 1) == block(1)
+        assert cache.may_hold(object_id)
         cache.drop(object_id)
         assert cache.get(object_id, 1) is None
+        assert not cache.may_hold(object_id)
         assert cache.get("a", 1) == block(1)
 
 

@@ -528,11 +528,11 @@ def test_slow_disk_cache_never_delays_reads_and_drops(
             release = trio.Event()
             token = trio.lowlevel.current_trio_token()
 
-            def stall(_object_id: str, _blocks: object) -> bool:
+            def stall(_blocks: object) -> bool:
                 trio.from_thread.run(release.wait, trio_token=token)
                 return False
 
-            monkeypatch.setattr(cache, "put_many", stall)
+            monkeypatch.setattr(cache, "put_batch", stall)
             async with open_reader(
                 store.as_store(), cache, memory_limit_bytes=MIB, block_bytes=16 * KIB
             ) as reader:

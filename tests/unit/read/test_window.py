@@ -142,8 +142,7 @@ def test_missed_bytes_are_planned_anew() -> None:
     stream = new_stream()
     for number in range(64):
         observe(stream, number * READ)
-    stream.missed(64 * READ)
-    assert observe(stream, 64 * READ).start == 65 * READ
+    assert stream.observe(64 * READ, READ, GIB, is_missing=True).start == 65 * READ
 
 
 def test_read_ahead_can_be_off() -> None:
