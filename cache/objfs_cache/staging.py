@@ -52,7 +52,18 @@ class StagedState:
 class StagedFile:
     """One staged file. Not thread-safe but for `sync_data`, `read` and the `path`."""
 
-    __slots__ = ("_fd", "_staging", "base_limit", "extents", "file_id", "length", "path", "sealed", "synced")
+    __slots__ = (
+        "_fd",
+        "_staging",
+        "base_limit",
+        "changes",
+        "extents",
+        "file_id",
+        "length",
+        "path",
+        "sealed",
+        "synced",
+    )
 
     def __init__(self, staging: Staging, file_id: int, path: Path, fd: int) -> None:
         self._staging = staging
@@ -64,6 +75,7 @@ class StagedFile:
         self.base_limit = 0
         self.sealed = False
         self.synced = False
+        self.changes = 0
 
     @property
     def complete(self) -> bool:
@@ -82,22 +94,34 @@ class StagedFile:
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Write, or raise NoSpaceError with nothing acknowledged."""
-        assert not self.sealed, "a sealed staged file is being uploaded"  # noqa: S101  # a bug, never input
-        self._staging.reserve(len(data))
-        stop = offset + len(data)
+        self.begin_write(len(data))
         self._pwrite(offset, data)
+        self.end_write(offset, len(data))
+
+    def begin_write(self, length: int) -> None:
+        """Make sure that there is room; `write_bytes` and `end_write` follow.
+
+        Raises:
+            NoSpaceError: there is none.
+        """
+        assert not self.sealed, "a sealed staged file is being uploaded"  # noqa: S101  # a bug, never input
+        self._staging.reserve(length)
+
+    def write_bytes(self, offset: int, data: bytes | memoryview) -> None:
+        """The part of a write that blocks. Any thread, one at a time."""
+        self._pwrite(offset, data)
+
+    def end_write(self, offset: int, length: int) -> None:
+        """Count what was written."""
+        stop = offset + length
         self._staging.account(self.extents.add(offset, stop))
         self.length = max(self.length, stop)
-        self.synced = False
-
-    def fill_bytes(self, offset: int, data: bytes) -> None:
-        """Put base bytes where nothing is staged. Any thread; `mark_filled` follows on the owner's."""
-        self._pwrite(offset, data)
+        self._changed()
 
     def mark_filled(self, offset: int, length: int) -> None:
         """Count filled bytes as staged; allowed on sealed files, whose content stays the same."""
         self._staging.account(self.extents.add(offset, offset + length))
-        self.synced = False
+        self._changed()
 
     def truncate(self, length: int) -> None:
         """Set the length; bytes beyond the old one read as zeros."""
@@ -106,30 +130,25 @@ class StagedFile:
             self.extents.cut(length)
             self._staging.account(self.extents.total_bytes - before)
             self.base_limit = min(self.base_limit, length)
-        os.ftruncate(self._fd, length)
+        os.ftruncate(self._descriptor(), length)
         self.length = length
-        self.synced = False
+        self._changed()
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of the local file; zeros where it has none."""
-        data = os.pread(self._fd, length, offset)
+        data = os.pread(self._descriptor(), length, offset)
         return data if len(data) == length else data + bytes(length - len(data))
 
     def sync_data(self) -> None:
         """Make bytes and name durable. Blocks; run in a thread."""
-        os.fdatasync(self._fd)
+        os.fdatasync(self._descriptor())
         fsync_directory(self.path.parent)
 
     def close(self) -> None:
-        """Give the descriptor back; the file stays for the uploader."""
+        """Give the descriptor back; the next use opens the file again."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def reopen(self) -> None:
-        """Make a closed staged file usable again."""
-        if self._fd < 0:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def discard(self) -> None:
         """Delete the file: its bytes are in the bucket, or nobody wants them."""
@@ -137,11 +156,21 @@ class StagedFile:
         self._staging.account(-self.extents.total_bytes)
         self.path.unlink(missing_ok=True)
 
+    def _changed(self) -> None:
+        self.synced = False
+        self.changes += 1
+
+    def _descriptor(self) -> int:
+        if self._fd < 0:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        return self._fd
+
     def _pwrite(self, offset: int, data: bytes | memoryview) -> None:
+        descriptor = self._descriptor()
         view = memoryview(data)
         while view:
             try:
-                written = os.pwrite(self._fd, view, offset)
+                written = os.pwrite(descriptor, view, offset)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise NoSpaceError from error
@@ -160,6 +189,11 @@ class Staging:
         self._ids = itertools.count(next_id)
         self._used_bytes = 0
         self._until_check_bytes = 0
+
+    @property
+    def path(self) -> Path:
+        """The staging folder."""
+        return self._path
 
     @property
     def used_bytes(self) -> int:
@@ -190,16 +224,13 @@ class Staging:
             OSError: the file is gone or shorter than its record says.
         """
         path = self._file_path(state.file_id)
-        staged = StagedFile(
-            self, state.file_id, path, os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        )
+        staged = StagedFile(self, state.file_id, path, -1)
         staged.extents = Extents(state.extents)
         staged.length = state.length
         staged.base_limit = state.base_limit
         staged.synced = state.fsynced
         last = max((stop for _, stop in state.extents), default=0)
         if path.stat().st_size < last:
-            staged.close()
             raise OSError(errno.EIO, f"staged file {path.name} is shorter than journaled")
         self.account(staged.extents.total_bytes)
         return staged

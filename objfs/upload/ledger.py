@@ -252,8 +252,10 @@ class Ledger:
         return chosen
 
     def concerns(self, path: str) -> bool:
-        """Whether any unfinished operation concerns exactly this path."""
-        return self._order.any_at(path)
+        """Whether an unfinished operation concerns exactly this path, or moves the tree that it is in."""
+        return self._order.any_at(path) or any(
+            operation.kind is Kind.RENAME_TREE for operation in self._order.covering(path)
+        )
 
     def next_start(self) -> float | None:
         """Trio time at which the next free operation may start, or None if there is none."""

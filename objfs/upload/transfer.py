@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,8 @@ class Transfer:
         if not self._store.capabilities.put_conditions:
             await self.compare(operation.key, condition)
             condition = ANY
+        if staged is None and operation.committed is not None:
+            raise OSError(errno.EIO, "the staged data is lost or was not durable before a power loss")
         if staged is None:
             return await self._store.put(
                 operation.key, operation.body or b"", options=options, condition=condition
@@ -213,7 +216,7 @@ class Transfer:
                 wanted = ByteRange(start=at, stop=min(at + FILL_BYTES, last))
                 etag = version.etag if version is not None else None
                 blob = await self._store.get(operation.key, byte_range=wanted, if_match=etag)
-                await trio.to_thread.run_sync(staged.fill_bytes, wanted.start, blob.data)
+                await trio.to_thread.run_sync(staged.write_bytes, wanted.start, blob.data)
                 staged.mark_filled(wanted.start, wanted.length)
 
 

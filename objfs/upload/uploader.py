@@ -7,6 +7,7 @@ While the store is away, one operation at a time probes it.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
@@ -30,14 +31,25 @@ from objfs.errors import (
     first_error,
 )
 from objfs.store.values import ANY, ObjectInfo, Version
-from objfs.upload.operations import NOTHING, TOKEN_METADATA, UNKNOWN, Base, Kind, Operation, State
+from objfs.upload.ledger import Ledger
+from objfs.upload.operations import (
+    NOTHING,
+    TOKEN_METADATA,
+    UNKNOWN,
+    Base,
+    Kind,
+    Operation,
+    State,
+    from_record,
+)
 from objfs.upload.transfer import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from objfs.store.protocol import AsyncObjectStore
-    from objfs.upload.ledger import Ledger
+    from objfs_cache.journal import Journal
+    from objfs_cache.staging import Staging
 
 log = logging.getLogger(__name__)
 
@@ -366,7 +378,7 @@ class Uploader:
         if isinstance(error, NotFoundError) and operation.kind in (Kind.SET, Kind.RENAME):
             self._vanished(operation, "somebody deleted the object")
             return
-        if isinstance(error, (*REFUSALS, StaleVersionError, ValueError)):
+        if isinstance(error, (*REFUSALS, StaleVersionError, ValueError)) or _is_damage(error):
             log.error("%s %r is refused and parked: %s", operation.kind, operation.path, text)
             self.ledger.park(operation, text)
             return
@@ -442,6 +454,11 @@ class Uploader:
         self._wake()
 
 
+def _is_damage(error: Exception) -> bool:
+    """Whether the local disk failed us, for good."""
+    return isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE)
+
+
 def conflict_path(path: str, now_s: float, number: int = 0) -> str:
     """`name.conflict-<host>-<UTC time>[-n]` beside a path, cut to 255 bytes."""
     folder, slash, name = path.rpartition("/")
@@ -454,11 +471,31 @@ def conflict_path(path: str, now_s: float, number: int = 0) -> str:
 
 @asynccontextmanager
 async def open_uploader(
-    store: AsyncObjectStore, ledger: Ledger, settings: UploadSettings
+    store: AsyncObjectStore, journal: Journal, settings: UploadSettings
 ) -> AsyncIterator[Uploader]:
     """An uploader at work for the life of the block. What is not sent at its end stays in the journal."""
+    ledger = Ledger(journal, clock=trio.current_time, delay_s=settings.delay_s)
     uploader = Uploader(store, ledger, settings)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(uploader.run)
         yield uploader
         nursery.cancel_scope.cancel()
+
+
+def load_operations(journal: Journal, staging: Staging) -> list[Operation]:
+    """The journal's operations, each with its staged file.
+
+    A staged file that is lost, or that a power loss may have torn, leaves its operation without content;
+    it is parked when its turn comes, and never sent.
+    """
+    operations = []
+    for record in journal.load():
+        operation = from_record(record)
+        state = record.staged
+        if state is not None and (state.fsynced or not journal.rebooted):
+            try:
+                operation.staged = staging.reopen(state)
+            except OSError as error:
+                log.error("staged data of %r cannot be used: %s", operation.path, error)
+        operations.append(operation)
+    return operations

@@ -1,0 +1,159 @@
+"""A mount in the kernel: made, served, tuned and taken away."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+import subprocess
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyfuse3
+import trio
+
+from objfs.errors import MountError
+from objfs.fuse.handlers import Handlers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from objfs.vfs.filesystem import FileSystem
+
+log = logging.getLogger(__name__)
+
+MAX_HANDLERS = 256  # pyfuse3's 99 are soon taken by reads that wait for a slow store
+MAX_BACKGROUND = 128  # the kernel's 12 let a few stalled reads delay all others
+READ_AHEAD_KB = 1024  # the kernel's 128 costs four times the round trips of a sequential read
+UNMOUNT_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuseOptions:
+    """How a mount shows itself to the kernel.
+
+    Attributes:
+        source: shown in mount(8)'s first column; holds no secret.
+        extra: further mount options, as they are.
+        deadline_s: most time a request may wait for the store.
+    """
+
+    source: str
+    read_only: bool = False
+    allow_other: bool = False
+    xattrs: bool = False
+    extra: frozenset[str] = frozenset()
+    deadline_s: float = 60.0
+
+    def as_set(self) -> set[str]:
+        """Options for libfuse. Commas would end an option."""
+        options = {"default_permissions", "subtype=objfs", f"fsname={self.source.replace(',', '_')}"}
+        if self.read_only:
+            options.add("ro")
+        if self.allow_other:
+            options.add("allow_other")
+        return options | self.extra
+
+
+class KernelCache:
+    """What the kernel remembers of names."""
+
+    def invalidate_entry(self, parent_ino: int, name: str) -> None:
+        """See `objfs.vfs.directories.Kernel`."""
+        with contextlib.suppress(OSError, RuntimeError):  # not mounted (any more), or not known to the kernel
+            pyfuse3.invalidate_entry_async(
+                pyfuse3.InodeT(parent_ino), pyfuse3.FileNameT(os.fsencode(name)), ignore_enoent=True
+            )
+
+
+class Session:
+    """One mounted file system."""
+
+    def __init__(self, mountpoint: Path) -> None:
+        self._mountpoint = mountpoint
+
+    async def serve(self) -> None:
+        """Answer the kernel until the mountpoint was taken away."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, _tune, self._mountpoint)
+            await pyfuse3.main(max_tasks=MAX_HANDLERS)
+            nursery.cancel_scope.cancel()
+
+    def detach(self, *, lazy: bool) -> None:
+        """Take the mountpoint away; blocks, so run it in a thread.
+
+        Raises:
+            MountError: programs use it (and it is not taken away lazily).
+        """
+        helper = shutil.which("fusermount3")
+        if os.geteuid() == 0 or helper is None:
+            command = ["umount", *(["-l"] if lazy else []), str(self._mountpoint)]
+        else:
+            command = [helper, "-u", *(["-z"] if lazy else []), str(self._mountpoint)]
+        done = subprocess.run(  # noqa: S603  # fixed programs, the mountpoint as one argument
+            command, capture_output=True, text=True, timeout=UNMOUNT_TIMEOUT_S, check=False
+        )
+        if done.returncode != 0:
+            raise MountError(
+                f"{self._mountpoint} cannot be unmounted ({done.stderr.strip()}); "
+                "close the programs that use it."
+            )
+
+
+@asynccontextmanager
+async def open_session(
+    filesystem: FileSystem, mountpoint: Path, options: FuseOptions
+) -> AsyncIterator[Session]:
+    """The file system mounted at `mountpoint` for the life of the block.
+
+    Raises:
+        MountError: the kernel or fusermount3 refuses.
+    """
+    handlers = Handlers(filesystem, xattrs=options.xattrs, deadline_s=options.deadline_s)
+    try:
+        pyfuse3.init(handlers, str(mountpoint), options.as_set())
+    except RuntimeError as error:
+        raise MountError(f"{mountpoint} cannot be mounted: {error}.") from error
+    try:
+        yield Session(mountpoint)
+    finally:
+        _close()
+
+
+def _close() -> None:
+    try:
+        pyfuse3.close(unmount=True)
+    except (OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) not in (errno.EINVAL, errno.ENOENT):
+            log.warning("the mountpoint was not taken away: %s", error)
+
+
+def _tune(mountpoint: Path) -> None:
+    """Raise the kernel's limits for this mount; root may, others live with the defaults."""
+    device = _device(mountpoint)
+    if device is None:
+        return
+    _set(Path(f"/sys/class/bdi/{device}/read_ahead_kb"), READ_AHEAD_KB)
+    _set(Path(f"/sys/fs/fuse/connections/{device.partition(':')[2]}/max_background"), MAX_BACKGROUND)
+
+
+def _device(mountpoint: Path) -> str | None:
+    """The mount's major:minor, without asking the mount itself (proc(5), mountinfo)."""
+    wanted = os.path.realpath(mountpoint.parent) + "/" + mountpoint.name
+    device = None
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split(" ")
+        if fields[4].encode().decode("unicode_escape") == wanted:
+            device = fields[2]
+    return device
+
+
+def _set(path: Path, value: int) -> None:
+    try:
+        path.write_text(f"{value}\n")
+    except OSError as error:
+        log.debug("%s stays as it is: %s", path, error.strerror)

@@ -1,0 +1,1 @@
+"""The file system in plain values: inodes, directories, handles. No FUSE, no SQL, no HTTP."""

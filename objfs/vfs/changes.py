@@ -1,0 +1,326 @@
+"""Changes by programs: each is one synchronous step in tree and journal; and what becomes of them.
+
+A method here changes the tree and the ledger together, without an await in between, so that no other task ever
+sees one without the other. It also is the uploader's observer: it adopts the versions that uploads made.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from objfs.errors import ObjfsError
+from objfs.upload.operations import NOTHING, Kind, Operation, State
+from objfs.vfs.attributes import encode, metadata_bytes
+from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from objfs.store.values import Version
+    from objfs.upload.ledger import Ledger
+    from objfs.vfs.content import Contents
+    from objfs.vfs.directories import Kernel
+    from objfs_cache.staging import StagedFile
+
+log = logging.getLogger(__name__)
+
+
+class Changes:
+    """Applies changes to tree and ledger. Paths and conditions are checked by the caller."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        ledger: Ledger,
+        contents: Contents,
+        *,
+        kernel: Kernel,
+        max_metadata_bytes: int,
+        retire: Callable[[FileNode, StagedFile], None],
+    ) -> None:
+        self._tree = tree
+        self._ledger = ledger
+        self._contents = contents
+        self._kernel = kernel
+        self._max_metadata_bytes = max_metadata_bytes
+        self._retire = retire
+        self._owners: dict[Operation, Node] = {}
+        self.dirty: set[FileNode] = set()
+
+    # -- making things ------------------------------------------------------------------------------
+
+    def create(self, parent: DirectoryNode, name: str, node: FileNode, *, held: bool) -> None:
+        """A new file; its content is staged (or its target known)."""
+        self._tree.attach(parent, name, node)
+        node.proven = True
+        staged = node.layers[0] if node.layers else None
+        operation = self._ledger.put(
+            node.path,
+            options=encode(node.attributes, name),
+            base=NOTHING,
+            staged=staged,
+            body=node.target if staged is None else None,
+            held=held,
+        )
+        self._own(operation, node)
+        parent.attributes.touch(content=True)
+
+    def mkdir(self, parent: DirectoryNode, name: str, node: DirectoryNode) -> None:
+        """A new directory."""
+        self._tree.attach(parent, name, node)
+        node.proven = node.local = True
+        self._own(self._ledger.mkdir(node.path, options=encode(node.attributes, name), base=NOTHING), node)
+        parent.attributes.touch(content=True)
+
+    # -- content ------------------------------------------------------------------------------------
+
+    def hold(self, node: FileNode) -> None:
+        """A program is about to write: what waits must not start under its hands."""
+        operation = self._put_of(node)
+        if operation is not None:
+            operation.held = True
+
+    def wrote(self, node: FileNode) -> None:
+        """Bytes were staged."""
+        node.dirty = True
+        node.written_at = trio.current_time()
+        node.attributes.touch(content=True)
+        if node.parent is not None:
+            self.dirty.add(node)
+
+    def commit(self, node: FileNode, *, held: bool = False) -> Operation | None:
+        """Journal the staged content; returns the operation that carries it, or None if there is none."""
+        self.dirty.discard(node)
+        if node.parent is None:
+            return None
+        operation = self._put_of(node)
+        if not node.dirty:
+            if operation is not None and operation.held and not held:
+                self._ledger.commit(operation, encode(node.attributes, node.name), held=False)
+            return operation
+        options = encode(node.attributes, node.name)
+        if operation is not None:
+            self._ledger.commit(operation, options, held=held)
+        else:
+            operation = self._ledger.put(
+                node.path, options=options, base=node.base(), staged=node.layers[0], held=held
+            )
+            self._own(operation, node)
+        node.dirty = False
+        return operation
+
+    def set_attributes(self, node: Node) -> None:
+        """Journal the node's attributes, which were changed."""
+        if node.parent is None and node is not self._tree.root:
+            return
+        options = encode(node.attributes, node.name)
+        if isinstance(node, DirectoryNode):
+            self._own(self._ledger.mkdir(node.path, options=options), node)
+        elif isinstance(node, FileNode):
+            operation = self._put_of(node)
+            if operation is not None:
+                self._ledger.commit(operation, options, held=operation.held)
+            elif node.dirty:
+                self.commit(node, held=True)
+            else:
+                self._own(self._ledger.set_attributes(node.path, base=node.base(), options=options), node)
+
+    def check_metadata(self, node: Node) -> None:
+        """Refuse attributes that the store could not hold.
+
+        Raises:
+            OSError: ENOSPC.
+        """
+        reserve = 64  # our own upload token rides along
+        if metadata_bytes(encode(node.attributes, node.name)) + reserve > self._max_metadata_bytes:
+            raise OSError(errno.ENOSPC, "attributes are larger than the store can hold")
+
+    # -- places -------------------------------------------------------------------------------------
+
+    def unlink(self, node: FileNode) -> None:
+        """A file loses its name."""
+        parent, name = node.parent, node.name
+        if parent is None:
+            return
+        self.dirty.discard(node)
+        self._ledger.delete(node.path, base=node.base())
+        self._tree.detach(node)
+        parent.gone[name] = PENDING
+        parent.attributes.touch(content=True)
+        node.attributes.touch(content=False)
+        self._keep(parent)
+
+    def rmdir(self, node: DirectoryNode) -> None:
+        """An empty directory goes."""
+        parent, name = node.parent, node.name
+        if parent is None:
+            return
+        self._ledger.rmdir(node.path)
+        self._tree.detach(node)
+        parent.gone[name] = PENDING
+        parent.attributes.touch(content=True)
+        self._keep(parent)
+
+    def rename_file(self, node: FileNode, parent: DirectoryNode, name: str, target: FileNode | None) -> None:
+        """A file gets another place; a target there loses its name."""
+        if node.dirty:
+            self.commit(node, held=True)
+        old_parent, source = node.parent, node.path
+        base = target.base() if target is not None else NOTHING
+        if target is not None:
+            self.dirty.discard(target)
+            self._tree.detach(target)
+            target.attributes.touch(content=False)
+        node.attributes.touch(content=False)
+        path = f"{parent.path}/{name}".lstrip("/")
+        operation = self._ledger.rename(
+            source, path, source_base=node.base(), base=base, options=encode(node.attributes, name)
+        )
+        self._own(operation, node)
+        self._tree.move(node, parent, name)
+        self._moved(old_parent, parent)
+
+    def rename_directory(
+        self, node: DirectoryNode, parent: DirectoryNode, name: str, target: DirectoryNode | None
+    ) -> None:
+        """A directory gets another place; an empty directory there goes."""
+        old_parent, source = node.parent, node.path
+        if target is not None:
+            self._ledger.rmdir(target.path)
+            self._tree.detach(target)
+        path = f"{parent.path}/{name}".lstrip("/")
+        for below in self._tree.walk(node):
+            if isinstance(below, FileNode) and below.dirty:
+                self.commit(below, held=True)
+        operation = self._ledger.rename_tree(source, path, local=node.local)
+        if operation is not None:
+            node.local = False
+            self._own(operation, node)
+        self._tree.move(node, parent, name)
+        self._moved(old_parent, parent)
+
+    def _moved(self, old_parent: DirectoryNode | None, parent: DirectoryNode) -> None:
+        parent.attributes.touch(content=True)
+        if old_parent is not None and old_parent is not parent:
+            old_parent.attributes.touch(content=True)
+            self._keep(old_parent)
+
+    def _keep(self, directory: DirectoryNode) -> None:
+        """A directory does not vanish because its last entry went."""
+        needless = directory.parent is None or directory.children or directory.marker or directory.pending()
+        if not needless:
+            options = encode(directory.attributes, directory.name)
+            base = NOTHING if directory.marker is False else directory.base()
+            self._own(self._ledger.mkdir(directory.path, options=options, base=base), directory)
+
+    # -- the uploader's observer --------------------------------------------------------------------
+
+    def restore(self, operation: Operation, node: Node) -> None:
+        """An operation of an earlier life shows in this node."""
+        self._own(operation, node)
+
+    async def before_replace(self, operation: Operation) -> None:
+        """See `Observer`: programs that hold the old version open keep its bytes."""
+        doomed = [
+            node
+            for node in self._tree.displaced
+            if isinstance(node, FileNode) and node.parent is None and node.handles and not node.superseded
+        ]
+        for node in doomed:
+            if node.key == operation.key:
+                try:
+                    await self._contents.save(node)
+                except (OSError, ObjfsError) as error:
+                    log.warning("open file %r loses its old content: %s", operation.path, error)
+
+    def done(self, operation: Operation, version: Version | None) -> None:
+        """See `Observer`."""
+        node = self._owners.pop(operation, None)
+        if node is None:
+            return
+        node.changed_at = trio.current_time()
+        if isinstance(node, DirectoryNode):
+            self._directory_done(node, operation)
+        elif isinstance(node, FileNode):
+            self._file_done(node, operation, version)
+        self._tree.drop_if_unused(node)
+
+    def tree_copied(self, operation: Operation, versions: Mapping[str, Version]) -> None:
+        """See `Observer`: everything below the tree is read from its new place from now on."""
+        self._tree.tree_moved(f"{operation.source}/", f"{operation.path}/")
+        if not versions:
+            return
+        for node in list(self._tree.nodes.values()):
+            if isinstance(node, FileNode) and node.version is not None and node.key in versions:
+                object_id = node.object_id
+                node.version = versions[node.key]
+                node.object_id = object_id
+
+    def conflicted(self, operation: Operation, old_path: str) -> None:
+        """See `Observer`."""
+        node = self._owners.get(operation)
+        if node is None or node.parent is None or node.path != old_path:
+            return
+        parent, old_name = node.parent, node.name
+        del parent.children[old_name]
+        self._tree.attach(parent, operation.path.rpartition("/")[2], node)
+        parent.listed_at = NEVER
+        self._kernel.invalidate_entry(parent.ino, old_name)
+
+    def _directory_done(self, node: DirectoryNode, operation: Operation) -> None:
+        if operation.kind is Kind.MARKER:
+            node.marker = True
+            if node.local:
+                node.local = False
+                node.listed_at = node.changed_at
+        node.checked_at = node.changed_at
+
+    def _file_done(self, node: FileNode, operation: Operation, version: Version | None) -> None:
+        if version is None:  # somebody else took the object away; find out what is there now
+            node.checked_at = node.changed_at = NEVER
+            if node.parent is not None:
+                node.parent.listed_at = NEVER
+            return
+        if operation.kind is not Kind.PUT:
+            object_id = node.object_id if node.version == version else ""
+            node.version, node.object_id = version, object_id
+        else:
+            node.version, node.object_id = version, ""
+        node.remote_key = operation.key
+        self._tree.displaced.add(node)
+        self._tree.settle_place(node)
+        node.checked_at = node.changed_at
+        node.modified_ns = 0
+        if operation.staged is not None and operation.staged in node.layers:
+            self._adopt(node, operation.staged)
+
+    def _adopt(self, node: FileNode, staged: StagedFile) -> None:
+        """The version in the store has the staged file's bytes now."""
+        at = node.layers.index(staged)
+        for below in node.layers[at + 1 :]:
+            below.discard()
+        if at == 0:
+            node.layers = []
+            self._retire(node, staged)
+        else:
+            del node.layers[at + 1 :]
+
+    # -- parts --------------------------------------------------------------------------------------
+
+    def _own(self, operation: Operation, node: Node) -> None:
+        self._owners[operation] = node
+        if operation not in node.pending():
+            node.operations.append(operation)
+
+    def _put_of(self, node: FileNode) -> Operation | None:
+        """The put that still may be changed, if the newest layer waits in one."""
+        if not node.layers or node.layers[0].sealed:
+            return None
+        for operation in node.pending():
+            if operation.staged is node.layers[0] and operation.state is State.WAITING:
+                return operation
+        return None

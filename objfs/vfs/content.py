@@ -1,0 +1,175 @@
+"""A file's bytes: staged layers over one version in the store."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import stat
+from typing import TYPE_CHECKING
+
+import trio
+
+from objfs.errors import StaleVersionError
+from objfs.read.values import Source
+from objfs.store.values import MIB, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from objfs.read.reader import Reader
+    from objfs.read.window import ReadStream
+    from objfs.vfs.nodes import FileNode
+    from objfs_cache.staging import StagedFile, Staging
+
+INLINE_BYTES = 64 * 1024  # a pread or pwrite below this costs less than handing it to a thread (100 us)
+COPY_LAYER_BYTES = 1 * MIB  # a sealed file up to this size is copied rather than layered over
+
+
+class Contents:
+    """Reads and writes the content of file nodes."""
+
+    def __init__(self, reader: Reader, staging: Staging) -> None:
+        self._reader = reader
+        self._staging = staging
+
+    def new_stream(self) -> ReadStream:
+        """The read-ahead state of one handle."""
+        return self._reader.new_stream()
+
+    async def read(self, node: FileNode, stream: ReadStream, offset: int, length: int) -> bytes:
+        """Bytes at an offset; short only at the end of the file.
+
+        Raises:
+            StaleVersionError: somebody replaced the version in the store.
+        """
+        length = min(length, node.size_bytes - offset)
+        if length <= 0:
+            return b""
+        if not node.layers and node.version is not None:
+            return await self._read_version(node, stream, offset, length)
+        pieces = list(_resolve(node.layers, 0, node.version, offset, offset + length))
+        chunks: list[bytes] = []
+        for start, stop, layer, remote in pieces:
+            if layer is not None:
+                chunks.append(await _read_layer(layer, start, stop - start))
+            elif remote:
+                chunks.append(await self._read_version(node, stream, start, stop - start))
+            else:
+                chunks.append(bytes(stop - start))
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def write(self, node: FileNode, offset: int, data: bytes) -> None:
+        """Stage bytes. The node's lock is held by the caller.
+
+        Raises:
+            NoSpaceError: nothing was written.
+        """
+        layer = self.writable(node)
+        if len(data) <= INLINE_BYTES:
+            layer.write(offset, data)
+        else:
+            layer.begin_write(len(data))
+            await trio.to_thread.run_sync(layer.write_bytes, offset, data)
+            layer.end_write(offset, len(data))
+
+    def writable(self, node: FileNode) -> StagedFile:
+        """The newest layer, made if there is none or if it is being uploaded."""
+        if node.layers and not node.layers[0].sealed:
+            return node.layers[0]
+        size = node.size_bytes
+        layer = self._staging.create()
+        try:
+            below = node.layers[0] if node.layers else None
+            if below is not None and below.complete and size <= COPY_LAYER_BYTES:
+                if size:
+                    layer.write(0, below.read(0, size))
+            else:
+                layer.base_limit = size
+            layer.truncate(size)
+        except BaseException:
+            layer.discard()
+            raise
+        node.layers.insert(0, layer)
+        return layer
+
+    def truncate(self, node: FileNode, length: int) -> None:
+        """Set the length. The node's lock is held by the caller."""
+        if length > node.size_bytes:
+            self._staging.reserve(0)
+        self.writable(node).truncate(length)
+
+    async def save(self, node: FileNode) -> None:
+        """Fetch all of a version into a private layer: its object is about to be replaced by ourselves."""
+        if node.version is None or (node.layers and node.layers[-1].complete):
+            return
+        version, stream = node.version, self.new_stream()
+        layer = self._staging.create()
+        try:
+            for start in range(0, version.size_bytes, MIB):
+                data = await self._read_version(node, stream, start, min(MIB, version.size_bytes - start))
+                layer.write(start, data)
+        except BaseException:
+            layer.discard()
+            raise
+        layer.sealed = True
+        node.layers.append(layer)
+
+    async def _read_version(self, node: FileNode, stream: ReadStream, offset: int, length: int) -> bytes:
+        while True:
+            version, key = node.version, node.key
+            if version is None:
+                raise OSError(errno.EIO, "content is gone")
+            length = min(length, max(0, version.size_bytes - offset))
+            source = Source(object_id=object_id(node), key=key, version=version)
+            try:
+                return await self._reader.read(source, offset, length, stream)
+            except StaleVersionError:
+                if (node.version, node.key) == (version, key):
+                    raise
+                # Our own rename or upload finished meanwhile: the same bytes are elsewhere now.
+
+
+def object_id(node: FileNode) -> str:
+    """The block cache's name for a node's version; kept when the file is renamed by us."""
+    version = node.version
+    if version is None:
+        return ""
+    if not node.object_id:
+        identity = f"{node.key}\0{version.etag}\0{version.size_bytes}"
+        node.object_id = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+    return node.object_id
+
+
+def is_regular(node: FileNode) -> bool:
+    """Whether the node is a plain file."""
+    return stat.S_ISREG(node.attributes.mode)
+
+
+def _resolve(
+    layers: list[StagedFile], at: int, version: Version | None, start: int, stop: int
+) -> Iterator[tuple[int, int, StagedFile | None, bool]]:
+    """[start, stop) cut into (start, stop, layer holding it, held by the version); neither means zeros."""
+    if start >= stop:
+        return
+    if at == len(layers):
+        limit = min(stop, version.size_bytes if version is not None else 0)
+        if start < limit:
+            yield start, limit, None, True
+        if max(start, limit) < stop:
+            yield max(start, limit), stop, None, False
+        return
+    layer = layers[at]
+    for first, last, is_staged in layer.extents.pieces(start, stop):
+        if is_staged:
+            yield first, last, layer, False
+            continue
+        visible = min(last, max(first, layer.base_limit))
+        yield from _resolve(layers, at + 1, version, first, visible)
+        if visible < last:
+            yield visible, last, None, False
+
+
+async def _read_layer(layer: StagedFile, offset: int, length: int) -> bytes:
+    if length <= INLINE_BYTES:
+        return layer.read(offset, length)
+    return await trio.to_thread.run_sync(layer.read, offset, length)

@@ -1,0 +1,90 @@
+"""When staged bytes and journal rows are durable against power loss.
+
+The order is always: data file, its directory, the row that says so, the journal. The kernel does not pass
+sync(2) on to a FUSE daemon, so everything staged is made durable every few seconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import TYPE_CHECKING
+
+import trio
+
+from objfs.upload.operations import Operation, State
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from objfs.upload.ledger import Ledger
+    from objfs.vfs.changes import Changes
+    from objfs.vfs.nodes import FileNode
+    from objfs_cache.staging import StagedFile
+
+BATCH = 200  # journal rows marked between two turns of the event loop
+
+
+class Durability:
+    """Makes acknowledged changes survive power loss."""
+
+    def __init__(self, ledger: Ledger, changes: Changes, staging_path: Path) -> None:
+        self._ledger = ledger
+        self._changes = changes
+        self._staging_path = staging_path
+
+    async def sync_file(self, node: FileNode) -> None:
+        """fsync(2) of a file. The node's lock is held by the caller."""
+        operation = self._changes.commit(node)
+        if operation is None:
+            operation = next((one for one in node.pending() if one.staged is not None), None)
+        if operation is not None and operation.staged is not None and not operation.staged.synced:
+            await trio.to_thread.run_sync(operation.staged.sync_data)
+            self._ledger.mark_durable(operation)
+        await self.sync_journal()
+
+    async def sync_journal(self) -> None:
+        """fsync(2) of a directory: all changes acknowledged so far are durable."""
+        await trio.to_thread.run_sync(self._ledger.journal.sync)
+
+    async def run(self, every_s: float) -> None:
+        """Commit and sync everything staged every `every_s` seconds, until cancelled."""
+        while True:
+            await trio.sleep(every_s)
+            self._commit_quiet_files(every_s)
+            await self.sync_everything()
+
+    async def sync_everything(self) -> None:
+        """Make all journaled content durable with one sync of the file system below it."""
+        volatile: list[tuple[Operation, StagedFile, int]] = [
+            (operation, operation.staged, operation.staged.changes)
+            for operation in self._ledger
+            if operation.staged is not None and not operation.staged.synced
+        ]
+        if not volatile:
+            return
+        await trio.to_thread.run_sync(_syncfs, self._staging_path)
+        for start in range(0, len(volatile), BATCH):
+            with self._ledger.journal.transaction():
+                for operation, staged, changes in volatile[start : start + BATCH]:
+                    if operation.state is not State.DONE and staged.changes == changes:
+                        self._ledger.mark_durable(operation)
+            await trio.lowlevel.checkpoint()
+        await self.sync_journal()
+
+    def _commit_quiet_files(self, quiet_s: float) -> None:
+        """Journal what open files were written; a file that is not being written any more may be uploaded."""
+        now = trio.current_time()
+        for node in list(self._changes.dirty):
+            self._changes.commit(node, held=now - node.written_at < quiet_s)
+
+
+def _syncfs(path: Path) -> None:
+    """syncfs(2), which Python does not offer."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if libc.syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), "syncfs failed", str(path))
+    finally:
+        os.close(descriptor)
