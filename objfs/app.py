@@ -8,14 +8,16 @@ import os
 import signal
 import sys
 import time
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import trio
 
+from objfs.control.life import MountLife
 from objfs.control.protocol import runtime_dir, socket_name
+from objfs.control.server import open_control_server
 from objfs.errors import (
     BucketNotFoundError,
     MountError,
@@ -24,17 +26,28 @@ from objfs.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from objfs.fuse.session import FuseOptions, KernelCache, open_session
+from objfs.read.reader import open_reader
+from objfs.store.limit import LimitingStore
 from objfs.store.probe import ProbedStore, probe_conditions
+from objfs.store.registry import open_store
 from objfs.store.retry import RetryingStore, RetryPolicy
+from objfs.store.threads import ThreadedStore
 from objfs.store.urls import StoreOptions, StoreUrl, s3_endpoint
-from objfs_cache.directory import CacheError
+from objfs.upload.uploader import UploadSettings, open_uploader
+from objfs.vfs.attributes import Defaults
+from objfs.vfs.filesystem import open_filesystem
+from objfs.vfs.values import VfsSettings
+from objfs_cache.blocks import BlockCache, open_block_cache
+from objfs_cache.directory import CacheDirectory, CacheError, open_cache_directory
+from objfs_cache.journal import Journal, open_journal
+from objfs_cache.staging import Staging, open_staging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from objfs.config import MountSettings
-    from objfs.control.life import MountLife
     from objfs.store.protocol import ObjectStore
     from objfs.store.values import Capabilities
 
@@ -45,6 +58,7 @@ START_CHECK_POLICY = RetryPolicy(max_attempts=3, deadline_s=10.0)  # somebody wa
 PROBED_SCHEMES = frozenset({"s3", "minio"})  # the other drivers know which conditions they honour
 PROBE_VALID_S = 30 * 86400.0  # servers are upgraded
 PROBE_FORMAT = 1
+FREE_DISK_FRACTION = 0.05  # left for everybody else on the machine
 _CONDITIONS = ("put_conditions", "complete_conditions", "copy_conditions")
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -58,6 +72,115 @@ def run_mount(settings: MountSettings, *, on_ready: Callable[[], None]) -> None:
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     trio.run(_run, settings, on_ready)
+
+
+async def _run(settings: MountSettings, on_ready: Callable[[], None]) -> None:
+    url = StoreUrl.parse(settings.url)
+    with ExitStack() as stack, trio.CancelScope() as everything:
+        stack.enter_context(_as_mount_errors())
+        directory = stack.enter_context(open_cache_directory(settings.cache_path))
+        driver = stack.enter_context(closing(open_store(url, store_options(settings))))
+        await trio.to_thread.run_sync(check_store, driver, settings)
+        if url.scheme in PROBED_SCHEMES and not settings.read_only:
+            driver = await trio.to_thread.run_sync(probed, driver, directory.path / "conditions.json")
+        _warn(settings, url, driver.capabilities)
+        local = stack.enter_context(_open_local(directory, settings))
+        await _serve(settings, driver, local, on_ready, everything)
+
+
+async def _serve(
+    settings: MountSettings,
+    driver: ObjectStore,
+    local: _Local,
+    on_ready: Callable[[], None],
+    everything: trio.CancelScope,
+) -> None:
+    policy = RetryPolicy(deadline_s=settings.store_timeout_s)
+    store = ThreadedStore(RetryingStore(LimitingStore(driver, max_requests=settings.max_requests), policy))
+    upload_settings = UploadSettings(delay_s=settings.upload_delay_s)
+    async with (
+        open_reader(store, local.blocks, memory_limit_bytes=settings.memory_limit_bytes) as reader,
+        open_uploader(store, local.journal, upload_settings) as uploader,
+    ):
+        life = MountLife(
+            settings,
+            uploader=uploader,
+            cache_figures=local.blocks.stats,
+            direct_store=ThreadedStore(driver, metadata_threads=1),
+        )
+        async with open_control_server(_control_path(settings), life), trio.open_nursery() as nursery:
+            nursery.start_soon(_watch_signals, life, everything)
+            async with open_filesystem(
+                store, reader, uploader, local.staging, _vfs_settings(settings), KernelCache()
+            ) as filesystem:
+                async with open_session(
+                    filesystem, settings.mountpoint, _session_options(settings)
+                ) as session:
+                    await life.serve(session, on_ready)
+                await filesystem.commit_everything()
+                await life.drain_at_end()
+            nursery.cancel_scope.cancel()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Local:
+    """What is on the local disk."""
+
+    blocks: BlockCache
+    journal: Journal
+    staging: Staging
+
+
+@contextmanager
+def _open_local(directory: CacheDirectory, settings: MountSettings) -> Iterator[_Local]:
+    with (
+        open_block_cache(
+            directory.blocks_path, limit_bytes=settings.cache_size_bytes, floor_fraction=FREE_DISK_FRACTION
+        ) as blocks,
+        open_journal(directory.journal_path) as journal,
+        open_staging(
+            directory.staging_path,
+            budget_bytes=settings.cache_size_bytes,
+            floor_fraction=FREE_DISK_FRACTION,
+            referenced=[record.staged.file_id for record in journal.load() if record.staged is not None],
+        ) as staging,
+    ):
+        yield _Local(blocks=blocks, journal=journal, staging=staging)
+
+
+def _vfs_settings(settings: MountSettings) -> VfsSettings:
+    return VfsSettings(
+        defaults=Defaults(
+            uid=os.geteuid() if settings.uid is None else settings.uid,
+            gid=os.getegid() if settings.gid is None else settings.gid,
+            umask=settings.umask,
+        ),
+        metadata_ttl_s=settings.metadata_ttl_s,
+        write_mode=settings.write_mode,
+        read_only=settings.read_only,
+    )
+
+
+def _fuse_options(settings: MountSettings) -> FuseOptions:
+    return FuseOptions(
+        source=settings.url,
+        read_only=settings.read_only,
+        allow_other=settings.allow_other,
+        xattrs=settings.xattrs,
+        extra=frozenset(settings.kernel_options),
+        deadline_s=settings.store_timeout_s,
+    )
+
+
+def _session_options(settings: MountSettings) -> FuseOptions:
+    return FuseOptions(
+        source=settings.url,
+        read_only=settings.read_only,
+        allow_other=settings.allow_other,
+        xattrs=settings.xattrs,
+        extra=frozenset(settings.kernel_options),
+        deadline_s=settings.store_timeout_s,
+    )
 
 
 def store_options(settings: MountSettings) -> StoreOptions:
@@ -80,20 +203,24 @@ def check_store(store: ObjectStore, settings: MountSettings) -> None:
 def explain_store_error(error: ObjectStoreError, settings: MountSettings) -> str:
     """What went wrong at the start, why, and what to do about it."""
     url = settings.url
-    where = f" at {settings.endpoint_url}" if settings.endpoint_url else ""
+    why = str(error).rstrip(".")
     match error:
         case BucketNotFoundError():
-            return f"{url}{where}: there is no such bucket or folder; check the name, or create it first."
+            where = _at(settings)
+            return f"{url}: there is no such bucket or folder{where}; check the name, or create it first."
         case UnauthenticatedError():
-            return (
-                f"{url}{where}: the credentials are missing or wrong ({error}); set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or name a profile with --profile."
-            )
+            return f"{url}: the credentials are missing or wrong ({why}); check them, or use --profile."
         case PermissionDeniedError():
-            return f"{url}{where}: these credentials may not list the bucket ({error}); ask for ListBucket."
+            return f"{url}: these credentials may not list the bucket ({why}); ask its owner for that right."
         case UnavailableError():
-            return f"{url}{where}: the store is not reachable ({error}); check the endpoint and the network."
-    return f"{url}{where}: {error}"
+            return f"{url}: the store is not reachable ({why}); check the endpoint and the network."
+    return f"{url}: the store refuses to list its content ({why}); check the URL."
+
+
+def _at(settings: MountSettings) -> str:
+    url = StoreUrl.parse(settings.url)
+    endpoint = s3_endpoint(url, store_options(settings)) if url.scheme == "s3" else None
+    return f" at {endpoint}" if endpoint else ""
 
 
 def probed(store: ObjectStore, memory: Path) -> ObjectStore:
@@ -122,21 +249,17 @@ def _write_probe(memory: Path, found: Capabilities) -> None:
     temporary.replace(memory)
 
 
-def _promises_not_kept(capabilities: Capabilities) -> Iterator[str]:
-    if not capabilities.put_conditions:
-        yield "no conditional writes: a file changed by two writers at once may lose one side's change"
+def _warn(settings: MountSettings, url: StoreUrl, capabilities: Capabilities) -> None:
+    """Say what the store at hand cannot keep, and what others may read on the way."""
+    if not settings.read_only and not capabilities.put_conditions:
+        log.warning("the store has no conditional writes: of two changes made at once, one may be lost")
     if not capabilities.user_metadata:
-        yield "no user metadata: modes, owners, times and symlinks are not kept"
-    if not capabilities.file_over_prefix:
-        yield "an object and objects below it cannot exist together"
-
-
-def _warn_of_plain_http(settings: MountSettings, url: StoreUrl) -> None:
+        log.warning("the store keeps no user metadata: modes, owners, times and symlinks are lost")
     endpoint = s3_endpoint(url, store_options(settings)) if url.scheme == "s3" else None
-    plain = endpoint is not None and endpoint.startswith("http://")
-    host = urlsplit(endpoint).hostname if endpoint else url.host.rpartition(":")[0]
-    if (plain or (url.scheme == "minio" and not url.tls)) and host not in ("localhost", "127.0.0.1", "::1"):
-        log.warning("the store is reached by plain http: names, data and signatures can be read on the way")
+    plain = endpoint.startswith("http://") if endpoint else url.scheme == "minio" and not url.tls
+    host = urlsplit(endpoint or f"//{url.host}").hostname
+    if plain and host not in ("localhost", "127.0.0.1", "::1"):
+        log.warning("the store is reached by plain http: names and data can be read on the way")
 
 
 @contextmanager

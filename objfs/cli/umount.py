@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from objfs.cli import mounts
@@ -29,11 +30,12 @@ def umount(path: Path, *, drain: bool) -> int:
     """Upload what waits, free the mountpoint, and wait until objfs is gone."""
     mountpoint = mounts.resolve_mountpoint(path)
     socket = protocol.runtime_dir(os.environ, os.geteuid()) / protocol.socket_name(mountpoint)
-    try:
-        with connect(socket) as client:
-            return _leave(client, mountpoint, drain=drain)
-    except NoAnswerError:
-        return _without_daemon(mountpoint, socket)
+    with ExitStack() as stack:
+        try:
+            client = stack.enter_context(connect(socket))
+        except NoAnswerError:
+            return _without_daemon(mountpoint, socket)
+        return _leave(client, mountpoint, drain=drain)
 
 
 def _leave(client: ControlClient, mountpoint: Path, *, drain: bool) -> int:

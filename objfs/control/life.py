@@ -143,10 +143,13 @@ class MountLife:
         if session is None:
             raise MountError("the mount is not there yet, or is leaving already.")
         await self._sync()
-        await trio.to_thread.run_sync(lambda: session.detach(lazy=False))
+        before_s, self._drain_timeout_s = self._drain_timeout_s, self._drain_timeout_s if drain else 0.0
+        try:
+            await trio.to_thread.run_sync(lambda: session.detach(lazy=False))
+        except MountError:
+            self._drain_timeout_s = before_s
+            raise
         self._state = "leaving"
-        if not drain:
-            self._drain_timeout_s = 0.0
         log.info("unmounted on request%s", "" if drain else ", without waiting for uploads")
 
     # -- what the composition root does -------------------------------------------------------------

@@ -149,9 +149,7 @@ class _Server:
             case "drain":
                 await self._drain(stream)
             case "unmount":
-                await self._mount.unmount(drain=request.get("drain") is not False)
-                await _send(stream, {"ok": {}})
-                await self._follow_to_the_end(stream)
+                await self._unmount(stream, drain=request.get("drain") is not False)
             case _:
                 await _send(stream, {"error": "no such command"})
 
@@ -163,9 +161,11 @@ class _Server:
             done.set()
         await _send(stream, {"ok": {}})
 
-    async def _follow_to_the_end(self, stream: trio.SocketStream) -> None:
-        self._followers += 1
+    async def _unmount(self, stream: trio.SocketStream, *, drain: bool) -> None:
+        self._followers += 1  # before the mount is gone, and with it maybe everything else
         try:
+            await self._mount.unmount(drain=drain)
+            await _send(stream, {"ok": {}})
             await self._send_progress(stream, self._ending)
         finally:
             self._followers -= 1
