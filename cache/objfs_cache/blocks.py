@@ -92,7 +92,7 @@ class BlockCache:
         return blocks
 
     def may_hold(self, object_id: str) -> bool:
-        """False if the cache surely holds no block of an object. Never waits (10 us): fit for an event loop."""
+        """False if the cache surely holds no block of an object. Never waits (10 us): for event loops too."""
         if not self._lock.acquire(blocking=False):
             return True
         try:

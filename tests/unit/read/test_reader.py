@@ -17,7 +17,7 @@ from objfs_cache.blocks import open_block_cache
 from tests.unit.read.simulated import SimulatedStore, content, run
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -315,7 +315,7 @@ def test_cancellation_at_every_await_leaves_nothing_behind(limit_blocks: int) ->
                 stats = reader.stats()
                 assert stats.running_fetches == 0
                 assert stats.peak_bytes <= limit_blocks * BLOCK
-                assert reader._fetches == {}
+                assert reader._fetcher._fetches == {}
                 reader.forget(source.object_id)
                 assert reader.stats().memory_bytes == 0  # nothing stays pinned or charged
 
@@ -545,3 +545,50 @@ def test_slow_disk_cache_never_delays_reads_and_drops(
                 release.set()
 
     trio.run(body)
+
+
+def test_small_objects_are_saved_many_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SimulatedStore(latency_s=0)
+    sources = [store.add(f"k{number}", content(100, number)) for number in range(300)]
+
+    async def read_all() -> tuple[int, int]:
+        with open_block_cache(tmp_path, limit_bytes=64 * MIB) as cache:
+            put_batch, batches = cache.put_batch, []
+
+            def counted(blocks: Sequence[tuple[str, int, bytes | memoryview]]) -> bool:
+                batches.append(len(blocks))
+                return put_batch(blocks)
+
+            monkeypatch.setattr(cache, "put_batch", counted)
+            async with open_reader(store.as_store(), cache, memory_limit_bytes=16 * MIB) as reader:
+                for source in sources:
+                    data = await reader.read(source, 0, 4096, reader.new_stream())
+                    assert data == store.objects[source.key]
+            assert sum(batches) in (0, 300)
+            return len(batches), len(store.requests)
+
+    batches, requests = trio.run(read_all)
+    assert batches < 100
+    assert requests == 300
+    assert trio.run(read_all) == (0, 300)
+
+
+def test_evicted_prefetch_is_planned_anew() -> None:
+    store = SimulatedStore()
+    data = content(4 * MIB)
+    source = store.add("k", data)
+
+    async def body() -> None:
+        async with small_reader(store, memory_limit_bytes=4 * MIB) as reader:
+            stream = reader.new_stream()
+            for at in range(0, MIB, 128 * KIB):
+                await reader.read(source, at, 128 * KIB, stream)
+            await trio.sleep(10)
+            reader.forget(source.object_id)
+            store.requests.clear()
+            for at in range(MIB, 4 * MIB, 128 * KIB):
+                assert await reader.read(source, at, 128 * KIB, stream) == data[at : at + 128 * KIB]
+            assert len(store.requests) < 10
+            assert store.fetched_bytes == 3 * MIB
+
+    run(body)
