@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from objfs.store.protocol import AsyncObjectStore
     from objfs_cache.blocks import BlockCache
 
-# Loads from the disk cache at once. In threads, a run of blocks per call: 1.1 GB/s each, and a slow disk stops
-# nobody; the hop costs 100 us beside 200 us for reading and verifying one block.
+# Loads from the disk cache at once. In threads, a run of blocks per call: 1.1 GB/s each, and a slow disk
+# stops nobody; the hop costs 100 us beside 200 us for reading and verifying one block.
 DISK_THREADS = 4
 MAX_SAVING_BYTES = 64 * MIB  # waiting for the disk cache; more would only push out what is still to be read
 
