@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Measured for 128 / 256 / 512 / 1024 KiB, the best of three. Cold sequential reading: the same (GETs are
 # larger than blocks). Sequential from the disk cache: 1.0 / 1.1 / 1.5 / 1.3. Random 4 KiB from the disk
-# cache: 300 / 320 / 400 / 490 us; from a store 5 ms away at 100 MB/s: 6 / 7 / 10 / 14 ms.
+# cache: 300 / 320 / 400 / 490 us. Reckoned, from a store 5 ms away at 100 MB/s: 6 / 7.5 / 10 / 15 ms.
 BLOCK_BYTES = 256 * KIB
 READ_AHEAD_BYTES = 32 * MIB
 MAX_FETCHES = 16
