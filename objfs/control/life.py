@@ -34,7 +34,7 @@ log = logging.getLogger("objfs.life")
 
 STATUS_CHECK_TIMEOUT_S = 3.0  # a status is looked at by people
 SYNC_TIMEOUT_S = 10.0  # pages of shared maps on their way to staging, which is local disk
-BUSY_GRACE_S = 5.0  # for programs that still hold files after a lazy unmount
+BUSY_GRACE_S = 2.0  # for what programs with open files have under way after a lazy unmount
 ERROR_MAX_CHARS = 500  # of one error in a status
 
 
