@@ -162,6 +162,7 @@ class MemoryStore:
         """See `ObjectStore`."""
 
     def _find(self, key: str) -> _Object:
+        check_key(key, CAPABILITIES.max_key_bytes)
         found = self._objects.get(key)
         if found is None:
             raise NotFoundError("There is no such object.", key=key)

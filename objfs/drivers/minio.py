@@ -19,7 +19,7 @@ from minio.time import to_amz_date
 
 from objfs.drivers.s3api.checksums import choose_checksum
 from objfs.drivers.s3api.http import UNSIGNED_PAYLOAD, Connection, Place
-from objfs.drivers.s3api.store import S3Store
+from objfs.drivers.s3api.store import SAFE_METADATA_BYTES, S3Store
 from objfs.errors import InvalidRequestError, UnauthenticatedError, UsageError
 from objfs.store.values import Capabilities
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 DEFAULT_REGION = "us-east-1"  # MinIO's own default
 MAX_PART_BYTES = 255  # each part of a key is a file name on MinIO's disks
-CAPABILITIES = Capabilities(listing_metadata=True, file_over_prefix=False)  # conditions: unknown until probed
+CAPABILITIES = Capabilities(  # conditions: unknown until probed
+    listing_metadata=True, file_over_prefix=False, max_metadata_bytes=SAFE_METADATA_BYTES
+)
 
 
 def open_driver(url: StoreUrl, options: StoreOptions) -> S3Store:
@@ -46,7 +48,7 @@ def open_driver(url: StoreUrl, options: StoreOptions) -> S3Store:
         MinioConnection(place, options, region=region, provider=AwsChainProvider(options.profile)),
         url.bucket,
         capabilities=CAPABILITIES,
-        checksum=choose_checksum(url.option("checksum")),
+        checksum=choose_checksum(url.option("checksum") or "crc64nvme", announce=False),
         refuse_key=refuse_key,
     )
 

@@ -1,6 +1,6 @@
 """Amazon S3 and what speaks like it: credentials, endpoints, regions and signatures by boto3.
 
-URL options: `endpoint` (other than AWS), `region`, `checksum` (crc64nvme, crc32c, md5).
+URL options: `endpoint` (other than AWS), `region`, `checksum` (crc64nvme, md5).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from botocore.exceptions import BotoCoreError, ProfileNotFound
 
 from objfs.drivers.s3api.checksums import choose_checksum
 from objfs.drivers.s3api.http import UNSIGNED_PAYLOAD, Connection, Place
-from objfs.drivers.s3api.store import S3Store
-from objfs.errors import UnauthenticatedError, UsageError
+from objfs.drivers.s3api.store import SAFE_METADATA_BYTES, S3Store
+from objfs.errors import InvalidRequestError, UnauthenticatedError, UsageError
 from objfs.store.urls import s3_endpoint
 from objfs.store.values import Capabilities
 
@@ -28,14 +28,16 @@ if TYPE_CHECKING:
 
 DEFAULT_REGION = "us-east-1"  # what S3-compatible servers expect where nothing is configured
 _AWS = Capabilities(put_conditions=True, complete_conditions=True)  # S3 user guide, "Conditional writes"
-_UNKNOWN = Capabilities()  # until probed
+_UNKNOWN = Capabilities(file_over_prefix=False, max_metadata_bytes=SAFE_METADATA_BYTES)  # until probed
 
 
 def open_driver(url: StoreUrl, options: StoreOptions) -> S3Store:
     """The bucket of an `s3` URL."""
     url.allow_options("endpoint", "region", "checksum")
-    checksum = choose_checksum(url.option("checksum"))
     endpoint = s3_endpoint(url, options)
+    # What other stores make of CRC headers nobody knows; MD5 they all verify.
+    wanted = url.option("checksum") or ("md5" if endpoint else "crc64nvme")
+    checksum = choose_checksum(wanted, announce=endpoint is None)
     try:
         session = boto3.session.Session(profile_name=options.profile)
         region = url.option("region") or options.region or session.region_name or DEFAULT_REGION
@@ -46,8 +48,13 @@ def open_driver(url: StoreUrl, options: StoreOptions) -> S3Store:
     except BotoCoreError as error:
         raise UsageError(f"The AWS configuration is not usable: {error}") from error
     connection = S3Connection(place, options, region=region, credentials=credentials)
-    capabilities = _UNKNOWN if endpoint else _AWS
-    return S3Store(connection, url.bucket, capabilities=capabilities, checksum=checksum)
+    return S3Store(
+        connection,
+        url.bucket,
+        capabilities=_UNKNOWN if endpoint else _AWS,
+        checksum=checksum,
+        refuse_key=_refuse_leading_slash if endpoint else None,
+    )
 
 
 class S3Connection(Connection):
@@ -83,6 +90,12 @@ class _Signer(S3SigV4Auth):
 
     def payload(self, request: AWSRequest) -> str:
         return UNSIGNED_PAYLOAD
+
+
+def _refuse_leading_slash(key: str) -> None:
+    """Refuse `/a`, which MinIO and proxies that merge slashes take for `a`."""
+    if key.startswith("/"):
+        raise InvalidRequestError("The store may take this key for the one without the slash.", key=key)
 
 
 def _custom_place(endpoint: str, bucket: str) -> Place:

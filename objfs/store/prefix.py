@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from objfs.errors import ObjectStoreError
+from objfs.errors import InvalidRequestError, ObjectStoreError
 from objfs.store.protocol import DEFAULT_PUT
 from objfs.store.values import ANY, Blob, DeleteFailure
 
@@ -36,7 +36,12 @@ class _Root:
         self.prefix = prefix
 
     def outer(self, key: str) -> str:
+        if not key:
+            raise InvalidRequestError("A key is not empty.")
         return self.prefix + key
+
+    def below(self, prefix: str) -> str:
+        return self.prefix + prefix
 
     def inner(self, key: str) -> str:
         return key.removeprefix(self.prefix)
@@ -121,7 +126,7 @@ class PrefixStore:
         """See `ObjectStore`."""
         with self._root.errors():
             found = self._store.list(
-                self._root.outer(prefix),
+                self._root.below(prefix),
                 delimiter=delimiter,
                 start_after=self._root.outer(start_after) if start_after else "",
                 page=page,
@@ -197,7 +202,7 @@ class PrefixMultipart:
     def list_uploads(self, prefix: str) -> list[PendingUpload]:
         """See `MultipartApi`."""
         with self._root.errors():
-            uploads = self._api.list_uploads(self._root.outer(prefix))
+            uploads = self._api.list_uploads(self._root.below(prefix))
         return [replace(upload, key=self._root.inner(upload.key)) for upload in uploads]
 
 

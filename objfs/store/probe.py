@@ -29,20 +29,28 @@ _NEVER = (ABSENT, _OTHER_VERSION)  # neither holds for an object that exists
 def probe_conditions(store: ObjectStore) -> Capabilities:
     """The store's capabilities with conditions as found by trying; what can't be found out counts as absent.
 
-    Sends about a dozen small requests below `.objfs/probe-…`, and leaves nothing behind.
+    Whether objects hide those below them (`file_over_prefix`) is found out on the way. Sends about twenty
+    small requests below `.objfs/probe-…`, four at a time, and leaves nothing behind.
     """
     base = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
-    keys = [f"{base}-{name}" for name in ("put", "complete", "copy")]
+    keys = [f"{base}-{name}" for name in ("put", "complete", "copy", "over")]
     with ThreadPoolExecutor(max_workers=len(keys), thread_name_prefix="objfs-probe") as pool:
         probes = [
             pool.submit(_probe_put, store, keys[0]),
             pool.submit(_probe_complete, store, keys[1]),
             pool.submit(_probe_copy, store, keys[2]),
+            pool.submit(_probe_over, store, keys[3]),
         ]
-        put, complete, copy = (probe.result() for probe in probes)
+        put, complete, copy, over = (probe.result() for probe in probes)
     with suppress(ObjectStoreError):
-        store.delete(keys)
-    return replace(store.capabilities, put_conditions=put, complete_conditions=complete, copy_conditions=copy)
+        store.delete([*keys, f"{keys[3]}/below"])
+    return replace(
+        store.capabilities,
+        put_conditions=put,
+        complete_conditions=complete,
+        copy_conditions=copy,
+        file_over_prefix=over,
+    )
 
 
 def _probe_put(store: ObjectStore, key: str) -> bool:
@@ -60,6 +68,16 @@ def _probe_copy(store: ObjectStore, key: str) -> bool:
         return False
     send = partial(store.copy, key, key, options=DEFAULT_PUT)
     return all(_is_refused(partial(send, condition=condition)) for condition in _NEVER)
+
+
+def _probe_over(store: ObjectStore, key: str) -> bool:
+    keys = [key, f"{key}/below"]
+    try:
+        for each in keys:
+            store.put(each, b"")
+        return [info.key for info in store.list(key).objects] == keys
+    except ObjectStoreError:
+        return False
 
 
 def _probe_complete(store: ObjectStore, key: str) -> bool:

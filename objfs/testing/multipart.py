@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +11,8 @@ from objfs.store.values import ABSENT, ByteRange, Condition, Part, PutOptions
 from objfs.testing.samples import all_keys, random_bytes, slice_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from objfs.store.protocol import ComposeApi, MultipartApi, ObjectStore
 
 
@@ -20,7 +21,7 @@ class MultipartContract:
 
     def test_parts_make_an_object(self, store: ObjectStore, tmp_path: Path) -> None:
         api = _multipart(store)
-        first, second = random_bytes(api.limits.min_part_bytes, seed=1), random_bytes(1000, seed=2)
+        first, second = random_bytes(max(1000, api.limits.min_part_bytes), seed=1), random_bytes(1000, seed=2)
         options = PutOptions(metadata={"mode": "33188"}, content_type="text/x-objfs")
         upload_id = api.create("dir/é a", options=options)
         parts = [

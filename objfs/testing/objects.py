@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,8 @@ from objfs.store.values import MIB, ByteRange, PutOptions
 from objfs.testing.samples import BAD_KEYS, HARD_KEYS, PLAIN_KEYS, all_keys, random_bytes, slice_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from objfs.store.protocol import ObjectStore
 
 CLOCK_SKEW_NS = 5_000_000_000  # stores tell whole seconds, and their clocks are not ours

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,10 +22,17 @@ from tests.servers import Server, bucket_of, has_minio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from objfs.store.protocol import ObjectStore
     from objfs.store.values import Capabilities
 
+MOTO_DEVIATIONS = {
+    "test_abort": "moto answers 500 to a part of an upload that is gone",
+    "test_a_completed_upload_is_gone": "moto answers 500 to a part of an upload that is gone",
+    "test_copy_part_of_nothing_or_another_version": "moto ignores the condition on the source of a part",
+}
+MOTO_RACES = {"test_readers_see_whole_versions": "moto answers 500 to concurrent writes of one key"}
 NO_WAIT = Clock(sleep=lambda _seconds: None)
 FAULTS = (Fault(before=UnavailableError), Fault(before=ThrottledError), Fault(before=CorruptError))
 
@@ -61,6 +68,17 @@ def open_in_process(name: str, folder: Path) -> ObjectStore:
     raise ValueError(name)
 
 
+def _expect_deviation(request: pytest.FixtureRequest) -> None:
+    """Mark what moto is known to do wrong."""
+    test: str = request.node.originalname
+    if test in MOTO_RACES:
+        pytest.skip(MOTO_RACES[test])
+    line_break = "line" in request.node.name.partition("moto")[2]
+    if test in MOTO_DEVIATIONS or line_break:
+        reason = MOTO_DEVIATIONS.get(test, "moto does not find keys with line breaks")
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+
+
 @pytest.fixture(scope="session")
 def probed() -> dict[str, Capabilities]:
     """Capabilities by name of the parameter, found once each."""
@@ -82,11 +100,15 @@ class TestContract(StoreContract):
             yield open_in_process(name, folder)
             return
         driver, _, server_name = name.partition("@")
+        if server_name == "moto":
+            _expect_deviation(request)
         server: Server = request.getfixturevalue(server_name)
         with bucket_of(server) as bucket:
             url = f"s3://{bucket}?endpoint={server.endpoint}"
             store = open_store(url if driver == "s3" else f"minio://{server.host}/{bucket}")
             if name not in probed:
-                probed[name] = probe_conditions(store)
+                found = probe_conditions(store)
+                # moto is no MinIO, whoever asks it.
+                probed[name] = replace(found, listing_metadata=False) if server_name == "moto" else found
             yield ProbedStore(store, probed[name])
             store.close()

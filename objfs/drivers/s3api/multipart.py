@@ -14,7 +14,7 @@ from objfs.store.values import ANY, MultipartLimits, Part, PendingUpload, Versio
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from objfs.drivers.s3api.checksums import AnyChecksum
+    from objfs.drivers.s3api.checksums import Checksum
     from objfs.drivers.s3api.store import S3Store
     from objfs.store.values import Body, ByteRange, Condition, PutOptions
 
@@ -25,7 +25,7 @@ _XML = {"content-type": "application/xml"}
 class S3Multipart:
     """The multipart and compose faces of an `S3Store`."""
 
-    def __init__(self, store: S3Store, checksum: AnyChecksum) -> None:
+    def __init__(self, store: S3Store, checksum: Checksum) -> None:
         self._store = store
         self._checksum = checksum
 
@@ -36,7 +36,7 @@ class S3Multipart:
 
     def create(self, key: str, *, options: PutOptions = DEFAULT_PUT) -> str:
         """See `MultipartApi`."""
-        headers = self._store.put_headers(key, options) | self._checksum.upload_headers
+        headers = {**self._store.put_headers(key, options), **self._checksum.upload_headers}
         call = Call("POST", self._store.check_key(key), query={"uploads": ""}, headers=headers)
         document = parse_document(self._store.send(call).data, "InitiateMultipartUploadResult", key=key)
         upload_id = child_text(document, "UploadId")

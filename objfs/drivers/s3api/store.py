@@ -29,16 +29,19 @@ from objfs.errors import (
 )
 from objfs.store.checks import check_body, check_key, check_metadata, parse_content_range
 from objfs.store.protocol import DEFAULT_PUT
-from objfs.store.values import ANY, Blob, DeleteFailure, ObjectInfo, Version, body_length
+from objfs.store.values import ANY, Blob, Capabilities, DeleteFailure, ObjectInfo, Version, body_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from objfs.drivers.s3api.checksums import AnyChecksum
+    from objfs.drivers.s3api.checksums import Checksum
     from objfs.drivers.s3api.http import Answer, Connection
-    from objfs.store.values import Body, ByteRange, Capabilities, Condition, ListPage, PutOptions
+    from objfs.store.values import Body, ByteRange, Condition, ListPage, PutOptions
 
 _NS = 1_000_000_000
+_USUAL_ENTRIES = 16  # more than a mount sets
+# MinIO counts the `x-amz-meta-` of each name in, AWS does not.
+SAFE_METADATA_BYTES = Capabilities().max_metadata_bytes - _USUAL_ENTRIES * len("x-amz-meta-")
 _LAST_SUCCESS = 299
 
 
@@ -61,7 +64,7 @@ class S3Store:
         bucket: str,
         *,
         capabilities: Capabilities,
-        checksum: AnyChecksum,
+        checksum: Checksum,
         refuse_key: Callable[[str], None] | None = None,
     ) -> None:
         self._connection = connection
@@ -149,7 +152,8 @@ class S3Store:
         """See `ObjectStore`."""
         query = {"list-type": "2", "encoding-type": "url", "max-keys": str(max_keys), "prefix": prefix}
         if delimiter:
-            query["delimiter"] = delimiter
+            # MinIO leaves keys out after a page that is one common prefix and no more.
+            query |= {"delimiter": delimiter, "max-keys": str(max(2, max_keys))}
         if start_after and page is None:
             query["start-after"] = start_after
         if page is not None:

@@ -1,0 +1,106 @@
+"""Retries, without waiting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from objfs.drivers.memory import MemoryStore
+from objfs.errors import (
+    InvalidRequestError,
+    NotFoundError,
+    ObjectStoreError,
+    PreconditionFailedError,
+    ThrottledError,
+    UnavailableError,
+)
+from objfs.store.faulty import Fault, FaultyStore, faults_at
+from objfs.store.retry import Clock, RetryingStore, RetryPolicy
+from objfs.store.values import ABSENT
+
+
+@dataclass
+class FakeTime:
+    """A clock that sleeping moves on."""
+
+    now_s: float = 0.0
+    sleeps: list[float] = field(default_factory=list)
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.sleeps.append(seconds)
+
+    def clock(self, chance: float = 1.0) -> Clock:
+        return Clock(now=lambda: self.now_s, sleep=self.sleep, chance=lambda: chance)
+
+
+def store_with(faults: dict[int, Fault], time: FakeTime, policy: RetryPolicy | None = None) -> RetryingStore:
+    return RetryingStore(FaultyStore(MemoryStore(), faults_at(faults)), policy, clock=time.clock())
+
+
+@pytest.mark.parametrize("kind", [UnavailableError, ThrottledError])
+def test_a_passing_error_is_not_seen(kind: type[ObjectStoreError]) -> None:
+    time = FakeTime()
+    store = store_with({0: Fault(before=kind), 1: Fault(before=kind)}, time)
+    store.put("a", b"1")
+    assert time.sleeps == [0.1, 0.2]
+
+
+def test_a_lasting_error_is_raised_at_once() -> None:
+    time = FakeTime()
+    store = store_with({0: Fault(before=InvalidRequestError)}, time)
+    with pytest.raises(InvalidRequestError) as caught:
+        store.put("a", b"1")
+    assert time.sleeps == []
+    assert not caught.value.after_retry
+
+
+def test_it_waits_as_long_as_it_is_asked_to() -> None:
+    time = FakeTime()
+    store = store_with({0: Fault(before=ThrottledError, retry_after_s=7)}, time)
+    store.put("a", b"1")
+    assert time.sleeps == [pytest.approx(7.1)]
+
+
+def test_the_deadline() -> None:
+    time = FakeTime()
+    store = store_with({number: Fault(before=UnavailableError) for number in range(100)}, time)
+    with pytest.raises(UnavailableError):
+        store.head("a")
+    assert time.now_s < 60
+
+
+def test_the_attempts() -> None:
+    time = FakeTime()
+    faults = {number: Fault(before=UnavailableError) for number in range(100)}
+    store = store_with(faults, time, RetryPolicy(max_attempts=3))
+    with pytest.raises(UnavailableError):
+        store.head("a")
+    assert len(time.sleeps) == 2
+
+
+def test_a_wait_past_the_deadline_is_not_begun() -> None:
+    time = FakeTime()
+    store = store_with({0: Fault(before=ThrottledError, retry_after_s=3600)}, time)
+    with pytest.raises(ThrottledError):
+        store.head("a")
+    assert time.sleeps == []
+
+
+def test_a_lost_success_says_that_it_follows_a_retry() -> None:
+    store = store_with({0: Fault(after=UnavailableError)}, FakeTime())
+    with pytest.raises(PreconditionFailedError) as caught:
+        store.put("a", b"1", condition=ABSENT)
+    assert caught.value.after_retry
+
+
+def test_a_lost_completion_says_that_it_follows_a_retry() -> None:
+    store = store_with({2: Fault(after=UnavailableError)}, FakeTime())
+    api = store.multipart
+    assert api is not None
+    upload_id = api.create("a")
+    part = api.upload_part("a", upload_id, 1, b"1")
+    with pytest.raises(NotFoundError) as caught:
+        api.complete("a", upload_id, [part])
+    assert caught.value.after_retry
