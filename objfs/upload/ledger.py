@@ -6,6 +6,7 @@ Only operations of which nothing was ever sent are changed or taken back.
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING
 
 from objfs.upload.operations import NOTHING, UNKNOWN, Base, Kind, Operation, State
@@ -27,7 +28,10 @@ class Ledger:
         self._clock = clock
         self._delay_s = delay_s
         self._order = Order()
-        self._free: dict[Operation, None] = {}
+        self._free: set[Operation] = set()
+        self._starts: list[
+            tuple[float, int, Operation]
+        ] = []  # heap of (not_before, seq); entries may be stale
         self._running: set[Operation] = set()
         self._on_change: Callable[[], None] = lambda: None
 
@@ -235,21 +239,33 @@ class Ledger:
         now = self._clock()
         room = {True: deletes, False: limit}
         chosen: list[Operation] = []
-        for operation in self._free:
-            if not any(room.values()):
+        passed: list[Operation] = []
+        while any(room.values()) and (impatient or self._is_due(now)):
+            operation = self._pop()
+            if operation is None:
                 break
             is_delete = operation.kind is Kind.DELETE
-            due = operation.not_before <= now or (impatient and not operation.attempts)
-            if due and not operation.held and room[is_delete]:
+            if room[is_delete] and (operation.not_before <= now or not operation.attempts):
                 room[is_delete] -= 1
+                self._free.discard(operation)
                 chosen.append(operation)
+            else:
+                passed.append(operation)
+        for operation in passed:
+            self._schedule(operation)
         for operation in chosen:
-            del self._free[operation]
             self._running.add(operation)
             operation.state = State.SENT
             if operation.staged is not None:
                 operation.staged.sealed = True
         return chosen
+
+    def hurry(self, operation: Operation) -> None:
+        """Somebody waits for this one: do not let it settle."""
+        if operation.state is State.WAITING:
+            operation.not_before = self._clock()
+            self._schedule(operation)
+            self._on_change()
 
     def concerns(self, path: str) -> bool:
         """Whether an unfinished operation concerns exactly this path, or moves the tree that it is in."""
@@ -259,7 +275,9 @@ class Ledger:
 
     def next_start(self) -> float | None:
         """Trio time at which the next free operation may start, or None if there is none."""
-        return min((operation.not_before for operation in self._free if not operation.held), default=None)
+        while self._starts and not self._is_current(self._starts[0]):
+            heapq.heappop(self._starts)
+        return self._starts[0][0] if self._starts else None
 
     def save(self, operation: Operation) -> None:
         """Journal the fields that the executor changed."""
@@ -288,7 +306,8 @@ class Ledger:
         operation.not_before = not_before
         operation.error = error
         self._running.discard(operation)
-        self._free[operation] = None
+        self._free.add(operation)
+        self._schedule(operation)
 
     def park(self, operation: Operation, error: str) -> None:
         """An operation was refused for good: keep it, with its data, and what follows it."""
@@ -306,7 +325,8 @@ class Ledger:
             operation.attempts = 0
             operation.not_before = 0.0
             self._journal.write(operation.record())
-            self._free[operation] = None
+            self._free.add(operation)
+            self._schedule(operation)
         self._on_change()
         return len(parked)
 
@@ -314,9 +334,11 @@ class Ledger:
         """Give a conflicted operation, and what is queued behind it on its path, another path."""
         old = operation.path
         family = [operation]
-        for follower in self._order.followers(operation):
-            if old in (follower.path, follower.source) and follower.kind is not Kind.RENAME_TREE:
-                family.append(follower)
+        family.extend(
+            follower
+            for follower in self._order.followers(operation)
+            if old in (follower.path, follower.source) and follower.kind is not Kind.RENAME_TREE
+        )
         everything = sorted(self._order, key=lambda other: other.seq)
         with self._journal.transaction():
             for member in family:
@@ -346,14 +368,35 @@ class Ledger:
             self._release(operation)
 
     def _leave(self, operation: Operation) -> None:
-        self._free.pop(operation, None)
+        self._free.discard(operation)
         self._running.discard(operation)
         for freed in self._order.remove(operation):
             self._release(freed)
 
     def _release(self, operation: Operation) -> None:
         if operation.state is not State.PARKED and operation not in self._running:
-            self._free[operation] = None
+            self._free.add(operation)
+            self._schedule(operation)
+
+    def _schedule(self, operation: Operation) -> None:
+        if operation in self._free and not operation.held:
+            entry = (operation.not_before, operation.seq, next(self._pushes), operation)
+            heapq.heappush(self._starts, entry)
+
+    def _is_current(self, entry: tuple[float, int, int, Operation]) -> bool:
+        not_before, seq, _, operation = entry
+        return (
+            operation in self._free
+            and not operation.held
+            and (operation.not_before, operation.seq) == (not_before, seq)
+        )
+
+    def _is_due(self, now: float) -> bool:
+        start = self.next_start()
+        return start is not None and start <= now
+
+    def _pop(self) -> Operation | None:
+        return heapq.heappop(self._starts)[-1] if self.next_start() is not None else None
 
     def _revoke(self, operation: Operation) -> None:
         self._journal.remove(operation.seq)
@@ -362,6 +405,7 @@ class Ledger:
 
     def _touch(self, operation: Operation) -> None:
         operation.not_before = self._clock() + self._delay_s
+        self._schedule(operation)
         self._on_change()
 
     def _commit_content(self, operation: Operation) -> None:

@@ -81,7 +81,7 @@ class Order:
         return sorted(self._blocks[operation], key=lambda other: other.seq)
 
     def last_at(self, path: str) -> Operation | None:
-        """The latest operation on exactly this path, unless a later one on an ancestor or descendant follows."""
+        """The latest operation on exactly this path, unless another one waits for it."""
         exact = self._find(path)
         if exact is None or not exact.operations:
             return None

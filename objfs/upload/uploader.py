@@ -189,7 +189,7 @@ class Uploader:
         )
 
     async def drain(self) -> None:
-        """Send everything without delay; returns when only parked operations, and their followers, are left."""
+        """Send everything without delay; returns when only parked operations and their followers wait."""
         self._drainers += 1
         self._wake()
         try:
@@ -204,8 +204,7 @@ class Uploader:
         Raises:
             ObjectStoreError: it was refused; it stays parked.
         """
-        operation.not_before = 0.0
-        self._wake()
+        self.ledger.hurry(operation)
         while operation.state is not State.DONE:
             if operation.state is State.PARKED:
                 raise ObjectStoreError(operation.error, key=operation.path)
