@@ -29,9 +29,8 @@ class Ledger:
         self._delay_s = delay_s
         self._order = Order()
         self._free: set[Operation] = set()
-        self._starts: list[
-            tuple[float, int, Operation]
-        ] = []  # heap of (not_before, seq); entries may be stale
+        self._starts: list[tuple[float, int, int, Operation]] = []  # heap by start; entries may be stale
+        self._pushes = itertools.count()
         self._running: set[Operation] = set()
         self._on_change: Callable[[], None] = lambda: None
 
