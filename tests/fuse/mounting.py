@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 COMMAND_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 20.0
+_SHOWN_LOG_CHARS = 8000
 _BAD_LINE = re.compile(r"^\S+ (ERROR|CRITICAL) |^  \| Traceback", re.MULTILINE)
 
 
@@ -167,7 +168,11 @@ def mounted(
     with a_place(cache, environment) as place:
         mount = Mount(place, url, options)
         mount.mount_again()
-        yield mount
+        try:
+            yield mount
+        except BaseException:
+            sys.stderr.write(place.log_text()[-_SHOWN_LOG_CHARS:])  # pytest shows it beside the failure
+            raise
         if mounts.find_mount(mount.path) is not None and not mounts.is_dead(mount.path):
             mount.umount()
         bad = _BAD_LINE.search(place.log_text())
