@@ -7,6 +7,7 @@ Only operations of which nothing was ever sent are changed or taken back.
 from __future__ import annotations
 
 import heapq
+import itertools
 from typing import TYPE_CHECKING
 
 from objfs.upload.operations import NOTHING, UNKNOWN, Base, Kind, Operation, State
