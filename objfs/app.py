@@ -113,9 +113,7 @@ async def _serve(
             async with open_filesystem(
                 store, reader, uploader, local.staging, _vfs_settings(settings), KernelCache()
             ) as filesystem:
-                async with open_session(
-                    filesystem, settings.mountpoint, _session_options(settings)
-                ) as session:
+                async with open_session(filesystem, settings.mountpoint, _fuse_options(settings)) as session:
                     await life.serve(session, on_ready)
                 await filesystem.commit_everything()
                 await life.drain_at_end()
@@ -162,17 +160,6 @@ def _vfs_settings(settings: MountSettings) -> VfsSettings:
 
 
 def _fuse_options(settings: MountSettings) -> FuseOptions:
-    return FuseOptions(
-        source=settings.url,
-        read_only=settings.read_only,
-        allow_other=settings.allow_other,
-        xattrs=settings.xattrs,
-        extra=frozenset(settings.kernel_options),
-        deadline_s=settings.store_timeout_s,
-    )
-
-
-def _session_options(settings: MountSettings) -> FuseOptions:
     return FuseOptions(
         source=settings.url,
         read_only=settings.read_only,
