@@ -40,7 +40,7 @@ check: .make/check
 	@$(BIN)/ruff format --check objfs cache tests
 	@$(BIN)/ruff check objfs cache tests
 	@$(BIN)/mypy
-	@$(BIN)/basedpyright
+	@$(BIN)/basedpyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports
 
 format: .make/check

@@ -30,8 +30,9 @@ def _describe(error: BaseException) -> tuple[int, str]:
     format_message = getattr(error, "format_message", None)
     if callable(format_message):  # typer's own errors, whose classes moved between its releases
         return WRONG_USAGE, f"{_lower_first(str(format_message()))} See 'objfs --help'."
-    if hasattr(error, "exit_code"):
-        return int(error.exit_code), ""
+    exit_code = getattr(error, "exit_code", None)
+    if isinstance(exit_code, int):
+        return exit_code, ""
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return FAILED, f"{where}{error.strerror}."

@@ -79,13 +79,13 @@ def short_address(path: Path) -> Iterator[str]:
 class HasOptions(Protocol):
     """A socket, of the standard library or of trio."""
 
-    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
+    def getsockopt(self, level: int, option: int, buffersize: int, /) -> bytes | int: ...
 
 
 def peer_pid_and_uid(connection: HasOptions) -> tuple[int, int]:
     """Process and user at the other end."""
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, _gid = _UCRED.unpack(data)
+    pid, uid, _gid = _UCRED.unpack(data if isinstance(data, bytes) else b"")
     return pid, uid
 
 

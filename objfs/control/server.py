@@ -113,7 +113,7 @@ class _Server:
     async def serve(self, stream: trio.SocketStream) -> None:
         """One connection, as long as the client likes."""
         async with self._limit, stream:
-            _pid, uid = protocol.peer_pid_and_uid(stream.socket)
+            _pid, uid = protocol.peer_pid_and_uid(stream)
             if uid not in (os.geteuid(), 0):
                 log.warning("refused a connection of uid %d", uid)
                 return
