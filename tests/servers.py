@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import boto3
+import boto3.session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import boto3
+import boto3.session
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
@@ -24,9 +24,11 @@ from objfs.store.values import Capabilities
 if TYPE_CHECKING:
     from botocore.credentials import Credentials, ReadOnlyCredentials
 
+    from objfs.drivers.s3api.http import Answer, Call
     from objfs.store.urls import StoreOptions, StoreUrl
 
 DEFAULT_REGION = "us-east-1"  # what S3-compatible servers expect where nothing is configured
+_WRONG_REGION = frozenset({301, 307, 400})  # where S3 adds x-amz-bucket-region, it means: ask there
 _AWS = Capabilities(put_conditions=True, complete_conditions=True)  # S3 user guide, "Conditional writes"
 _UNKNOWN = Capabilities(file_over_prefix=False, max_metadata_bytes=SAFE_METADATA_BYTES)  # until probed
 
@@ -67,6 +69,16 @@ class S3Connection(Connection):
         self._region = region
         self._credentials = credentials
 
+    def send(self, call: Call) -> Answer:
+        """See `Connection`. A bucket in another region than configured is found once, and remembered."""
+        answer = super().send(call)
+        region = answer.header("x-amz-bucket-region")
+        if answer.status not in _WRONG_REGION or region in (None, self._region):
+            return answer
+        self._place = move_to_region(self._place, self._region, region)
+        self._region = region
+        return super().send(call)
+
     def sign(self, method: str, url: str, headers: dict[str, str]) -> dict[str, str]:
         """See `Connection`."""
         request = AWSRequest(method=method, url=url, headers=headers)
@@ -90,6 +102,13 @@ class _Signer(S3SigV4Auth):
 
     def payload(self, request: AWSRequest) -> str:
         return UNSIGNED_PAYLOAD
+
+
+def move_to_region(place: Place, old: str, new: str) -> Place:
+    """The same bucket at another region's endpoint; other stores than AWS don't name regions in hosts."""
+    return Place(
+        origin=place.origin.replace(f".{old}.amazonaws.", f".{new}.amazonaws."), base_path=place.base_path
+    )
 
 
 def _refuse_leading_slash(key: str) -> None:

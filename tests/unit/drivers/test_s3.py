@@ -1,0 +1,101 @@
+"""Parts of the s3 and minio drivers that no server shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from objfs.drivers.s3 import S3Connection, move_to_region
+from objfs.drivers.s3api.errors import error_class, error_of
+from objfs.drivers.s3api.http import Answer, Call, Connection, Place
+from objfs.drivers.s3api.xml import parse_listing
+from objfs.errors import (
+    CorruptError,
+    InvalidRequestError,
+    NotFoundError,
+    ObjectStoreError,
+    PermissionDeniedError,
+    ThrottledError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from objfs.store.registry import open_store
+from objfs.store.urls import StoreOptions
+
+AWS = Place(origin="https://b.s3.us-east-1.amazonaws.com", base_path="")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (503, "SlowDown", ThrottledError),
+        (429, "", ThrottledError),
+        (500, "", UnavailableError),
+        (502, "", UnavailableError),
+        (403, "", PermissionDeniedError),
+        (403, "ExpiredToken", UnauthenticatedError),
+        (404, "", NotFoundError),
+        (400, "", InvalidRequestError),
+        (400, "BadDigest", CorruptError),
+        (409, "ConditionalRequestConflict", UnavailableError),
+        (200, "InternalError", UnavailableError),
+    ],
+)
+def test_errors(status: int, code: str, kind: type[ObjectStoreError]) -> None:
+    assert error_class(status, code) is kind
+
+
+def test_an_error_that_is_no_xml() -> None:
+    error = error_of(Answer(503, {"retry-after": "3"}, b"<html>busy"), key="a")
+    assert isinstance(error, UnavailableError)
+    assert (error.key, error.retry_after_s) == ("a", 3.0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{}", b"<Other/>", b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"],
+)
+def test_a_listing_that_is_none(data: bytes) -> None:
+    with pytest.raises(CorruptError):
+        parse_listing(data)
+
+
+def test_a_bucket_elsewhere_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def send(self: S3Connection, _call: Call) -> Answer:
+        asked.append(self._place.origin)
+        return Answer(301 if len(asked) == 1 else 200, {"x-amz-bucket-region": "eu-west-1"}, b"")
+
+    monkeypatch.setattr(Connection, "send", send)
+    connection = S3Connection(AWS, StoreOptions(), region="us-east-1", credentials=None)
+    assert connection.send(Call("GET")).status == 200
+    assert connection.send(Call("GET")).status == 200
+    assert asked == [AWS.origin, *["https://b.s3.eu-west-1.amazonaws.com"] * 2]
+
+
+def test_other_hosts_stay() -> None:
+    place = Place(origin="http://host.us-east-1.lan:9000", base_path="/b")
+    assert move_to_region(place, "us-east-1", "x") == place
+
+
+@pytest.mark.parametrize("url", ["s3://bucket?endpoint=http://127.0.0.1:1", "minio://127.0.0.1:1/bucket"])
+def test_without_credentials(
+    url: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    nowhere = str(tmp_path_factory.mktemp("aws") / "none")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", nowhere)
+    monkeypatch.setenv("AWS_CONFIG_FILE", nowhere)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(UnauthenticatedError, match="credentials"):
+        open_store(url).head("a")
+
+
+@pytest.mark.parametrize("url", ["s3://bucket?endpoint=http://127.0.0.1:1", "minio://127.0.0.1:1/bucket"])
+def test_a_server_that_is_down(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with pytest.raises(UnavailableError) as caught:
+        open_store(url).head("a")
+    assert caught.value.retryable
