@@ -55,6 +55,7 @@ log = logging.getLogger("objfs.app")
 
 SWITCH_INTERVAL_S = 0.0005  # design.md 8: worker threads keep the event loop waiting up to 5 ms otherwise
 START_CHECK_POLICY = RetryPolicy(max_attempts=3, deadline_s=10.0)  # somebody waits at a terminal
+UPLOAD_POLICY = RetryPolicy(max_attempts=3, deadline_s=5.0)  # the uploader tries again by itself, and tells
 PROBED_SCHEMES = frozenset({"s3", "minio"})  # the other drivers know which conditions they honour
 PROBE_VALID_S = 30 * 86400.0  # servers are upgraded
 PROBE_FORMAT = 1
@@ -96,11 +97,13 @@ async def _serve(
     everything: trio.CancelScope,
 ) -> None:
     policy = RetryPolicy(deadline_s=settings.store_timeout_s)
-    store = ThreadedStore(RetryingStore(LimitingStore(driver, max_requests=settings.max_requests), policy))
+    limited = LimitingStore(driver, max_requests=settings.max_requests)
+    store = ThreadedStore(RetryingStore(limited, policy))
+    upload_store = ThreadedStore(RetryingStore(limited, UPLOAD_POLICY))
     upload_settings = UploadSettings(delay_s=settings.upload_delay_s)
     async with (
         open_reader(store, local.blocks, memory_limit_bytes=settings.memory_limit_bytes) as reader,
-        open_uploader(store, local.journal, upload_settings) as uploader,
+        open_uploader(upload_store, local.journal, upload_settings) as uploader,
     ):
         life = MountLife(
             settings,

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 _SECRET_VARIABLE = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|ACCESS_KEY|ROOT_USER)", re.IGNORECASE)
 _SECRET_LEAST_CHARS = 6  # a shorter value would blot out ordinary words
 _SECRET_PATTERNS = re.compile(
-    r"(?i)((?:x-amz-)?(?:signature|security-token|credential)=|authorization['\"]?\s*[:=]\s*['\"]?|://[^/\s:@]*:)"
+    r"(?i)((?:x-amz-)?(?:signature|security-token|credential)=|authorization['\"]?\s*[:=]\s*['\"]?)"
     r"[^\s&'\",@]+(?:\s+credential=[^\s]+)?"
 )
+_URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -72,7 +73,7 @@ class LineFormatter(logging.Formatter):
     def _redact(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return _SECRET_PATTERNS.sub(r"\1***", text)
+        return _URL_PASSWORD.sub(r"\1***", _SECRET_PATTERNS.sub(r"\1***", text))
 
 
 class _PrivateFileHandler(WatchedFileHandler):

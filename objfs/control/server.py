@@ -123,6 +123,7 @@ class _Server:
 
     async def say_last_words(self) -> None:
         """Send those who wait for the end the last progress."""
+        self._told = trio.Event()
         self._ending.set()
         with trio.move_on_after(_LAST_WORDS_S):
             if self._followers:

@@ -60,6 +60,10 @@ def test_patterns_of_secrets(text: str) -> None:
     assert "hunter2secret" not in _format("%s", text)
 
 
+def test_urls_stay_readable() -> None:
+    assert "minio://127.0.0.1:9000/bucket/p at /mnt" in _format("minio://127.0.0.1:9000/bucket/p at /mnt")
+
+
 def test_known_secrets_of_the_environment() -> None:
     environment = {
         "AWS_SECRET_ACCESS_KEY": "topsecretvalue",

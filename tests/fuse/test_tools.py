@@ -169,6 +169,7 @@ def test_git(bucket: Bucket, tmp_path: Path, tree: Path) -> None:
     origin = tmp_path / "origin"
     origin.mkdir()
     run("cp", "-a", f"{tree}/.", origin)
+    (origin / "empty").rmdir()  # git keeps none
     run("git", "init", "-q", "-b", "main", cwd=origin)
     run("git", "add", "-A", cwd=origin)
     run("git", "commit", "-q", "-m", "first", cwd=origin)
