@@ -155,6 +155,7 @@ def _vfs_settings(settings: MountSettings) -> VfsSettings:
             uid=os.geteuid() if settings.uid is None else settings.uid,
             gid=os.getegid() if settings.gid is None else settings.gid,
             umask=settings.umask,
+            time_ns=time.time_ns(),
         ),
         metadata_ttl_s=settings.metadata_ttl_s,
         write_mode=settings.write_mode,

@@ -162,6 +162,8 @@ class Transfer:
         if not self._store.capabilities.complete_conditions:
             await self.compare(operation.key, operation.base.condition)
             condition = ANY
+        if operation.upload_id:
+            await self.abort(operation.key, operation.upload_id)  # of an earlier attempt, or an earlier life
         upload_id = await multipart.create(operation.key, options=options)
         operation.upload_id = upload_id
         self._save(operation)

@@ -259,6 +259,8 @@ class Uploader:
             error = first_error(group)
             if isinstance(error, PreconditionFailedError):
                 await self._precondition_failed(operation, error)
+            elif isinstance(error, NotFoundError) and operation.kind is Kind.PUT:
+                await self._upload_lost(operation, error)
             elif isinstance(error, (ObjectStoreError, StaleVersionError, OSError, ValueError)):
                 self._failed(operation, error)
             else:
@@ -414,6 +416,18 @@ class Uploader:
             self.ledger.retry_later(operation, 0.0, str(error))
         else:
             self._conflict(operation)
+
+    async def _upload_lost(self, operation: Operation, error: NotFoundError) -> None:
+        """The multipart upload is gone: completed by a request whose answer was lost, or given up."""
+        try:
+            ours = await self._ours(operation)
+        except ObjectStoreError as failure:
+            self._failed(operation, failure)
+            return
+        if ours is not None:
+            self._succeeded(operation, ours.version)
+        else:
+            self._failed(operation, error)
 
     def _conflict(self, operation: Operation) -> None:
         old_path = operation.path

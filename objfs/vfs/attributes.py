@@ -33,11 +33,12 @@ _NO_VERSION = Version(etag="", size_bytes=0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What objects of other tools are shown with."""
+    """What objects of other tools are shown with; `time_ns` where the store tells no time either."""
 
     uid: int
     gid: int
     umask: int = 0o022
+    time_ns: int = 0
 
     @property
     def file_mode(self) -> int:
@@ -87,6 +88,7 @@ def fresh_attributes(mode: int, uid: int, gid: int) -> Attributes:
 def default_attributes(defaults: Defaults, *, directory: bool, modified_ns: int) -> Attributes:
     """Attributes of what carries none of its own."""
     mode = defaults.directory_mode if directory else defaults.file_mode
+    modified_ns = modified_ns or defaults.time_ns
     return Attributes(
         mode=mode,
         uid=defaults.uid,
