@@ -180,8 +180,9 @@ class MountLife:
 
     async def drain_at_end(self) -> None:
         """Upload for the rest of the drain timeout, and say what is left."""
-        with trio.move_on_after(self._drain_timeout_s):
-            await self._uploader.drain()
+        if self._drain_timeout_s > 0:  # even the shortest drain would begin to send
+            with trio.move_on_after(self._drain_timeout_s):
+                await self._uploader.drain()
         left = self._uploader.status()
         if left.waiting_operations:
             log.warning(
