@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from objfs.cli.show import show_text
 from objfs.errors import ObjfsError, UsageError
 
 FAILED, WRONG_USAGE = 1, 2
@@ -11,7 +12,7 @@ def describe_failure(error: BaseException) -> tuple[int, str]:
     """Exit status and sentence; the sentence is one line."""
     leaf = pick_leaf(error)
     status, sentence = _describe(leaf)
-    return status, " ".join(sentence.split())
+    return status, show_text(" ".join(sentence.split()))
 
 
 def pick_leaf(error: BaseException) -> BaseException:

@@ -7,11 +7,13 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 FUSE_TYPE = "fuse.objfs"
 _ESCAPE = re.compile(r"\\([0-7]{3})")  # proc(5): space, tab, newline and backslash as octal
+_STAT_TIMEOUT_S = 3.0  # a dead mount answers at once; a live one may wait for its store
 _UNMOUNT_TIMEOUT_S = 10.0  # `fusermount3 -uz` returns at once unless the kernel itself is stuck
 
 
@@ -44,12 +46,22 @@ def resolve_mountpoint(path: Path) -> Path:
 
 
 def is_dead(mountpoint: Path) -> bool:
-    """Whether the program behind a FUSE mount is gone ("transport endpoint is not connected")."""
-    try:
-        os.stat(mountpoint)
-    except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
+    """Whether the program behind a FUSE mount is gone ("transport endpoint is not connected").
+
+    One that is there and does not answer is not dead; it is not waited for.
+    """
+    answers: list[int | None] = []
+
+    def ask() -> None:
+        try:
+            os.stat(mountpoint)
+        except OSError as error:
+            answers.append(error.errno)
+
+    asker = threading.Thread(target=ask, daemon=True)
+    asker.start()
+    asker.join(_STAT_TIMEOUT_S)
+    return bool({errno.ENOTCONN, errno.ECONNABORTED} & {*answers})
 
 
 def detach_by_force(mountpoint: Path) -> bool:

@@ -16,6 +16,11 @@ def show_bytes(count: float) -> str:
     return f"{count:.0f} {_UNITS[unit]}" if unit == 0 else f"{count:.1f} {_UNITS[unit]}"
 
 
+def show_text(text: str) -> str:
+    """Text that came from a store or a path, without control characters for the terminal to obey."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 def show_seconds(seconds: float) -> str:
     """`12 s`, `5 min`, `3.5 h`, `2.0 d`."""
     if seconds < _MINUTE_S:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from objfs.cli import mounts
-from objfs.cli.show import show_bytes, show_files, show_seconds
+from objfs.cli.show import show_bytes, show_files, show_seconds, show_text
 from objfs.control import protocol
 from objfs.control.client import NoAnswerError, connect, sockets_in
 from objfs.control.values import dead_mount, status_to_json
@@ -97,10 +97,10 @@ def _table(one: MountStatus) -> Table:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, show_header=True, title_justify="left", pad_edge=False)
-    table.add_column(escape(one.mountpoint), style="bold", no_wrap=True)
-    table.add_column(escape(one.url), overflow="fold")
+    table.add_column(escape(show_text(one.mountpoint)), style="bold", no_wrap=True)
+    table.add_column(escape(show_text(one.url)), overflow="fold")
     for name, text in _rows(one, time.time()):
-        table.add_row(name, escape(text))
+        table.add_row(name, escape(show_text(text)))
     return table
 
 

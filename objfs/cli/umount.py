@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from objfs.cli import mounts
-from objfs.cli.show import show_bytes, show_files
+from objfs.cli.show import show_bytes, show_files, show_text
 from objfs.control import protocol
 from objfs.control.client import NoAnswerError, connect, wait_for_end
 from objfs.errors import MountError
@@ -135,4 +135,4 @@ def _until_stalled(steps: Iterable[DrainProgress], clock: Callable[[], float]) -
 
 def _describe(step: DrainProgress) -> str:
     left = f"{show_files(step.waiting_files)} ({show_bytes(step.waiting_bytes)}) left to upload"
-    return f"{left}; the store does not answer: {step.error}" if step.error else left
+    return f"{left}; the store does not answer: {show_text(step.error)}" if step.error else left

@@ -10,6 +10,7 @@ import pytest
 
 from objfs.cli import main
 from objfs.cli.failure import describe_failure
+from objfs.cli.show import show_bytes, show_files, show_seconds, show_text
 from objfs.errors import MountError, UsageError
 
 if TYPE_CHECKING:
@@ -105,3 +106,25 @@ def test_failures_become_sentences() -> None:
     assert describe_failure(ZeroDivisionError("oops"))[1].startswith(
         "internal error (ZeroDivisionError: oops)"
     )
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    assert describe_failure(MountError("key \x1b[2J\u2028 is bad."))[1] == r"key \x1b[2J is bad."
+    assert show_text("ünï ✓\x1b]0;title\x07") == r"ünï ✓\x1b]0;title\x07"
+
+
+def test_quantities_for_people() -> None:
+    assert [show_bytes(count) for count in (0, 1023, 1536, 5 * 1024**3)] == [
+        "0 B",
+        "1023 B",
+        "1.5 KiB",
+        "5.0 GiB",
+    ]
+    assert [show_seconds(s) for s in (-1, 59, 90, 7200, 200_000)] == [
+        "0 s",
+        "59 s",
+        "2 min",
+        "2.0 h",
+        "2.3 d",
+    ]
+    assert [show_files(count) for count in (0, 1, 1234)] == ["0 files", "1 file", "1,234 files"]
