@@ -1,0 +1,107 @@
+"""The composition root's own decisions, and what `umount` makes of progress."""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from objfs import app
+from objfs.cli import umount
+from objfs.config import build_settings
+from objfs.control.values import DrainProgress
+from objfs.errors import (
+    BucketNotFoundError,
+    InvalidRequestError,
+    MountError,
+    ObjectStoreError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from objfs.store.registry import open_store
+
+if TYPE_CHECKING:
+    from objfs.store.protocol import ObjectStore
+    from objfs.store.values import Capabilities
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (BucketNotFoundError("x."), "there is no such bucket or folder at http://h:1; check the name"),
+        (UnauthenticatedError("403 X."), "credentials are missing or wrong (403 X); check them"),
+        (PermissionDeniedError("403 X."), "may not list the bucket (403 X)"),
+        (UnavailableError("refused."), "not reachable (refused); check the endpoint"),
+        (InvalidRequestError("400 X."), "refuses to list its content (400 X)"),
+    ],
+)
+def test_what_a_store_says_at_the_start(error: ObjectStoreError, words: str) -> None:
+    settings = build_settings("s3://bucket", Path("/mnt"), [{"endpoint_url": "http://h:1"}])
+    sentence = app.explain_store_error(error, settings)
+    assert sentence.startswith("s3://bucket: ")
+    assert sentence.endswith(".")
+    assert words in sentence
+
+
+def test_a_probe_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probes = 0
+
+    def probe(store: ObjectStore) -> Capabilities:
+        nonlocal probes
+        probes += 1
+        return store.capabilities
+
+    monkeypatch.setattr(app, "probe_conditions", probe)
+    memory = tmp_path / "conditions.json"
+    store = open_store("memory://")
+    first, second = app.probed(store, memory), app.probed(store, memory)
+    assert first.capabilities == second.capabilities == store.capabilities
+    assert probes == 1
+    for damaged in ("", "[]", "{}", json.dumps({**json.loads(memory.read_text()), "probed_s": 0})):
+        memory.write_text(damaged)
+        app.probed(store, memory)
+    assert probes == 5
+
+
+def _step(waiting: int, error: str | None = None) -> DrainProgress:
+    return DrainProgress(
+        waiting_files=waiting,
+        waiting_bytes=waiting * 1024,
+        waiting_changes=0,
+        uploaded_files=0,
+        uploaded_bytes=0,
+        parked_count=0,
+        error=error,
+    )
+
+
+def test_plain_progress_comes_every_few_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = count()
+    last = umount._show_lines([_step(waiting) for waiting in range(9, -1, -1)], lambda: float(next(seconds)))
+    assert last == _step(0)
+    lines = capsys.readouterr().err.splitlines()
+    assert 1 <= len(lines) <= 5
+    assert all(line.startswith("objfs: ") and "left to upload" in line for line in lines)
+
+
+def test_a_drain_that_does_not_move_is_given_up() -> None:
+    seconds = count(step=10)
+    steps = umount._until_stalled([_step(2, "refused")] * 20, lambda: float(next(seconds)))
+    with pytest.raises(MountError, match=r"the store does not answer \(refused\) and 2 files wait"):
+        list(steps)
+
+
+def test_a_slow_drain_is_not_given_up() -> None:
+    seconds = count(step=10)
+    assert len(list(umount._until_stalled([_step(2)] * 20, lambda: float(next(seconds))))) == 20
+
+
+def test_what_is_left_is_told() -> None:
+    assert umount._left_over(_step(3)) == (
+        "3 files (3.0 KiB) and 0 other changes stay in the journal; "
+        "the next mount of the same store goes on with them."
+    )
