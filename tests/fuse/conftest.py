@@ -42,20 +42,6 @@ class Bucket:
                 return found
 
 
-@pytest.fixture(scope="session")
-def minio() -> Iterator[servers.Server]:
-    if not servers.has_minio():
-        pytest.skip("MinIO is not there and cannot be built without Go")
-    with servers.minio_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def moto() -> Iterator[servers.Server]:
-    with servers.moto_server() as server:
-        yield server
-
-
 @pytest.fixture
 def file_bucket(tmp_path: Path) -> Bucket:
     (tmp_path / "objects").mkdir()
