@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import random
 import socket
@@ -42,6 +43,7 @@ from objfs.upload.operations import (
     State,
     from_record,
 )
+from objfs.upload.outage import Outage, back_off_s
 from objfs.upload.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -54,7 +56,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DELETE_BATCH = 1000  # S3: most keys of one DeleteObjects request
-BACK_OFF_S = (1.0, 30.0)  # first and greatest wait between attempts on a store that is away
 NAME_MAX_BYTES = 255  # as everywhere on Linux (limits.h)
 REFUSALS = (PermissionDeniedError, InvalidRequestError, NotSupportedError, QuotaExceededError)
 
@@ -156,7 +157,7 @@ class Uploader:
         self._uploaded_files = 0
         self._uploaded_bytes = 0
         self._conflicts = 0
-        self._offline_since_s: float | None = None
+        self._outage = Outage()
         self._last_error: str | None = None
         ledger.subscribe(self._wake)
 
@@ -184,7 +185,7 @@ class Uploader:
                 for operation in operations
                 if operation.state is State.PARKED
             ),
-            offline_since_s=self._offline_since_s,
+            offline_since_s=self._outage.since_s,
             last_error=self._last_error,
         )
 
@@ -224,19 +225,20 @@ class Uploader:
                     await changed.wait()
 
     def _next_start(self) -> float:
-        if len(self._in_flight) >= self._slots:
-            return trio.current_time() + 3600.0  # a finished operation wakes the loop
         start = self.ledger.next_start()
-        now = trio.current_time()
-        return now + 3600.0 if start is None else max(start, now + 0.01)
+        if start is None or self._free_slots() <= 0:
+            return math.inf  # a change, or a finished operation, wakes the loop
+        return max(start, self._outage.probe_at, trio.current_time() + 0.01)
+
+    def _free_slots(self) -> int:
+        return (1 if self._outage.lasts else self._slots) - len(self._in_flight)
 
     def _next_batches(self) -> list[list[Operation]]:
         """Operations to start now: deletes together, everything else one by one."""
-        slots = 1 if self._offline_since_s is not None else self._slots
-        free = slots - len(self._in_flight)
-        if free <= 0:
+        free = self._free_slots()
+        if free <= 0 or trio.current_time() < self._outage.probe_at:
             return []
-        deletes = 1 if self._offline_since_s is not None else DELETE_BATCH
+        deletes = 1 if self._outage.lasts else DELETE_BATCH
         taken = self.ledger.take_ready(free, deletes=deletes, impatient=self._drainers > 0)
         batch = [operation for operation in taken if operation.kind is Kind.DELETE]
         others = [[operation] for operation in taken if operation.kind is not Kind.DELETE]
@@ -366,9 +368,7 @@ class Uploader:
     def _succeeded(
         self, operation: Operation, version: Version | None, moved: Mapping[str, Version] | None = None
     ) -> None:
-        if self._offline_since_s is not None:
-            log.info("the store answers again")
-            self._offline_since_s = None
+        self._outage.ended()
         self._last_error = None
         self.ledger.finish(operation, NOTHING if version is None else Base(version=version), moved)
         self.observer.done(operation, version)
@@ -383,14 +383,12 @@ class Uploader:
             log.error("%s %r is refused and parked: %s", operation.kind, operation.path, text)
             self.ledger.park(operation, text)
             return
-        if isinstance(error, ObjectStoreError) and self._offline_since_s is None:
-            self._offline_since_s = time.time()
-            log.warning("the store is away: %s", text)
+        now = trio.current_time()
+        if isinstance(error, ObjectStoreError):
+            self._outage.failed(now, text)
         self._last_error = text
-        first, most = BACK_OFF_S
-        wait = min(most, first * 2 ** min(operation.attempts, 6)) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
-        self.ledger.retry_later(operation, trio.current_time() + wait, text)
-        log.warning("%s %r will be tried again in %.1f s: %s", operation.kind, operation.path, wait, text)
+        self.ledger.retry_later(operation, now + back_off_s(operation.attempts), text)
+        log.info("%s %r will be tried again: %s", operation.kind, operation.path, text)
 
     def _vanished(self, operation: Operation, why: str) -> None:
         """What the operation was about is gone from the store; there is nothing of ours to keep."""

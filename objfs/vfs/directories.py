@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STALE_WAIT_S = 3.0  # how long a known entry waits for the store before it is shown as last known
+AWAY_S = 5.0  # how long known entries are shown without asking a store that did not answer
 STAT_AHEAD = (8, 256)  # first and greatest number of entries proven ahead of the one asked for
 WALK_AFTER = 2  # so many sibling directories listed one after another are a walk
 WALK_WITHIN_S = 2.0
@@ -94,6 +95,7 @@ class Directories:
         self._proving: dict[Node, trio.Event] = {}
         self._ahead: dict[DirectoryNode, _StatAhead] = {}
         self._listing: dict[DirectoryNode, trio.Lock] = {}
+        self._away_until = NEVER
 
     # -- freshness ----------------------------------------------------------------------------------
 
@@ -144,7 +146,8 @@ class Directories:
             return None
         if not is_showable(name) or (parent.parent is None and name == RESERVED_ROOT):
             return None
-        if child is not None and child.proven:
+        last_known = child.proven if child is not None else parent.listed_at > NEVER
+        if last_known:
             await self._or_stale(lambda: self._refresh(parent, name))
         else:
             await self._refresh(parent, name)
@@ -152,11 +155,16 @@ class Directories:
 
     async def _or_stale(self, refresh: Callable[[], Awaitable[None]]) -> None:
         """Refresh what is known; if the store does not answer, what is known stands."""
+        if trio.current_time() < self._away_until:
+            return
         with trio.move_on_after(STALE_WAIT_S):
             try:
                 await refresh()
-            except ObjectStoreError as error:
+            except (ObjectStoreError, ExceptionGroup) as error:
                 log.debug("shown as last known: %s", error)
+            else:
+                return
+        self._away_until = trio.current_time() + AWAY_S
 
     async def _refresh(self, parent: DirectoryNode, name: str) -> None:
         child = parent.children.get(name)
