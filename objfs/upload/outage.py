@@ -46,4 +46,5 @@ class Outage:
 def back_off_s(failures: int) -> float:
     """Seconds to wait after so many earlier failures, jittered."""
     first, most = BACK_OFF_S
-    return min(most, first * 2 ** min(failures, 6)) * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
+    wait = min(most, first * float(2 ** min(failures, 6)))
+    return wait * random.uniform(0.5, 1.0)  # noqa: S311  # no secret

@@ -1,8 +1,8 @@
 """Inodes and the tree they form: plain data, changed in synchronous steps only.
 
-The tree is the store's listing with the local changes laid over it. A directory may lie elsewhere in the store
-than its path says while a rename is under way (`origin`), a file likewise (`remote_key`); a name that was
-removed here hides what the store still lists (`gone`).
+The tree is the store's listing with the local changes laid over it. A directory may lie elsewhere in the
+store than its path says while a rename is under way (`origin`), a file likewise (`remote_key`); a name that
+was removed here hides what the store still lists (`gone`).
 """
 
 from __future__ import annotations
@@ -240,11 +240,9 @@ class Tree:
         self.moves += 1
         for node in list(self.displaced):
             if isinstance(node, DirectoryNode) and node.origin is not None:
-                if node.origin.startswith(old_prefix):
-                    node.origin = new_prefix + node.origin[len(old_prefix) :]
+                node.origin = _moved(node.origin, old_prefix, new_prefix)
             elif isinstance(node, FileNode) and node.remote_key is not None:
-                if node.remote_key.startswith(old_prefix):
-                    node.remote_key = new_prefix + node.remote_key[len(old_prefix) :]
+                node.remote_key = _moved(node.remote_key, old_prefix, new_prefix)
             self.settle_place(node)
 
     def settle_place(self, node: Node) -> None:
@@ -289,6 +287,10 @@ class Tree:
                 node.layers.pop().discard()
         self.displaced.discard(node)
         self.nodes.pop(node.ino, None)
+
+
+def _moved(key: str, old_prefix: str, new_prefix: str) -> str:
+    return new_prefix + key[len(old_prefix) :] if key.startswith(old_prefix) else key
 
 
 def is_ours(node: Node) -> bool:
