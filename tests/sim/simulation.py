@@ -1,0 +1,342 @@
+"""One seed, one run: programs over a mount that is killed now and then, and what must be left of it."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import random
+import shutil
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from objfs.errors import first_error
+from objfs.store.values import Capabilities, PutOptions
+from objfs.upload.operations import ROOT_MARKER_KEY, State
+from tests.sim.client import Client
+from tests.sim.model import File, Folder, Model, Op
+from tests.sim.mounting import Caches, Mount, MountOptions, mortal, mounted, run
+from tests.sim.program import Program
+from tests.sim.store import FAIR, Killed, KillSwitch, SimulatedStore, Weather, without_conditions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.sim.model import Entry, Result
+
+WALK_EVERY = 12  # operations between two comparisons of everything
+FULL = Capabilities(put_conditions=True, complete_conditions=True, copy_conditions=True)
+
+
+class SimulationError(Exception):
+    """What was promised was not kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What one seed does."""
+
+    seed: int
+    operations: int
+    programs: int
+    kills: tuple[int, ...]
+    weather: Weather
+    capabilities: Capabilities
+    content_etags: bool
+    options: MountOptions
+
+    @classmethod
+    def of(cls, seed: int) -> Plan:
+        """The plan of a seed."""
+        dice = random.Random(seed)
+        capabilities = dice.choice(
+            (FULL, FULL, replace(FULL, listing_metadata=True), without_conditions(FULL))
+        )
+        weather = dice.choice(
+            (
+                FAIR,
+                Weather(refused=0.03, lost=0.03),
+                Weather(refused=0.1, lost=0.1, slow=0.02),
+                Weather(lost=0.15, attempts=1),
+            )
+        )
+        kills = tuple(dice.choice((30, 150, 600, 2000)) for _ in range(dice.choice((0, 1, 1, 2, 3))))
+        return cls(
+            seed=seed,
+            operations=dice.choice((30, 60, 120)),
+            programs=dice.choice((1, 1, 2, 3)),
+            kills=tuple(dice.randint(1, most) for most in kills),
+            weather=weather,
+            capabilities=capabilities,
+            content_etags=dice.random() < 0.5,
+            options=MountOptions(
+                delay_s=dice.choice((0.0, 0.5, 2.0)),
+                parallel_operations=dice.choice((1, 8)),
+                metadata_ttl_s=dice.choice((0.5, 5.0)),
+            ),
+        )
+
+
+@dataclass
+class Actor:
+    """A program, what it may expect, and what it has not yet been told."""
+
+    program: Program
+    model: Model
+    prefix: str
+    pending: Op | None = None
+    done: int = 0
+
+
+@dataclass
+class Simulation:
+    """One run."""
+
+    plan: Plan
+    caches: Caches
+    log: Callable[[str], None] = field(default=lambda _line: None)
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        self.dice = random.Random(f"run {plan.seed}")
+        self.store = SimulatedStore(
+            dice=random.Random(f"store {plan.seed}"),
+            capabilities=plan.capabilities,
+            content_etags=plan.content_etags,
+            log=lambda line: self._say(f"    {line}"),
+        )
+        prefixes = [""] if plan.programs == 1 else [f"p{number}/" for number in range(plan.programs)]
+        self.actors = [self._actor(prefix) for prefix in prefixes]
+
+    async def main(self) -> None:
+        """All lives, then the reckoning."""
+        for kill in (*self.plan.kills, None):
+            switch = KillSwitch(at=kill, on_kill=self.caches.take_picture)
+            self.store.switch = switch
+            try:
+                with mortal(switch):
+                    async with mounted(self.store, self.caches.path, self.plan.options) as mount:
+                        await self._life(mount, last=kill is None)
+            except BaseExceptionGroup as group:
+                if group.split(Killed)[1] is not None:
+                    raise
+            except Killed:
+                pass
+            self._say(f"-- killed at step {kill}" if switch.dead else "-- ended")
+
+    async def _life(self, mount: Mount, *, last: bool) -> None:
+        self.store.weather = self.plan.weather
+        clients = [Client(mount.filesystem) for _ in self.actors]
+        for actor, client in zip(self.actors, clients, strict=True):
+            await self._recover(actor, client)
+        share = self.plan.operations // (len(self.plan.kills) + 1) // len(self.actors) + 1
+        async with trio.open_nursery() as nursery:
+            for actor, client in zip(self.actors, clients, strict=True):
+                nursery.start_soon(self._act, actor, client, share)
+        if not last:
+            return
+        for actor, client in zip(self.actors, clients, strict=True):
+            for op in actor.program.close_all():
+                await self._step(actor, client, op)
+        self.store.weather = FAIR
+        await trio.sleep(self.dice.choice((0.0, 1.0, 10.0)))
+        await mount.filesystem.commit_everything()
+        with trio.move_on_after(3600.0) as scope:
+            await mount.uploader.drain()
+        self._check(not scope.cancelled_caught, "the queue never drains", *self._queue(mount))
+        await trio.sleep(1.0)
+        self._check_store(mount)
+        for ttl in (0.0, 30.0):
+            await trio.sleep(ttl)
+            for actor, client in zip(self.actors, clients, strict=True):
+                self._compare(actor, await self._walk(actor, client), "after the end")
+
+    # -- programs -----------------------------------------------------------------------------------
+
+    async def _act(self, actor: Actor, client: Client, count: int) -> None:
+        operations = actor.program.operations()
+        for number in range(count):
+            await self._step(actor, client, next(operations))
+            if number % WALK_EVERY == WALK_EVERY - 1:
+                self._compare(actor, await self._walk(actor, client), "while mounted")
+
+    async def _step(self, actor: Actor, client: Client, op: Op) -> None:
+        self._say(str(op))
+        actor.pending = op
+        seen: Result | OSError
+        try:
+            seen = await client.apply(op)
+        except OSError as error:
+            seen = error
+            if error.errno == errno.EIO and self.plan.weather != FAIR:
+                self._say(f"  refused: {error}")
+                actor.pending = None
+                return
+        wanted: Result | OSError
+        try:
+            wanted = actor.model.apply(op)
+        except OSError as error:
+            wanted = error
+        actor.pending = None
+        self._check(_plain(seen) == _plain(wanted), f"{op}: {_short(seen)}, should be {_short(wanted)}")
+
+    async def _recover(self, actor: Actor, client: Client) -> None:
+        """After a kill: everything acknowledged is there, and of the last operation all or nothing."""
+        before, after = actor.model, None
+        if actor.pending is not None:
+            after = copy.deepcopy(actor.model)
+            try:
+                after.apply(actor.pending)
+            except OSError:
+                after = None
+        seen = await self._walk(actor, client)
+        wrong = self._wrong(actor, before, seen, crashed=True)
+        if wrong and after is not None:
+            wrong = self._wrong(actor, after, seen, crashed=True)
+            before = after
+        elif after is not None and not self._wrong(actor, after, seen, crashed=True):
+            before = after
+        self._check(not wrong, f"after a kill (during {actor.pending})", *wrong)
+        before.adopt(seen)
+        actor.model = actor.program.model = before
+        actor.pending = None
+
+    async def _walk(self, actor: Actor, client: Client) -> dict[str, Entry]:
+        """Everything that a program sees below its folder; the weather may cost some tries."""
+        for patience in range(20):
+            try:
+                return await client.walk(actor.prefix.rstrip("/"))
+            except Exception as error:
+                if self.plan.weather == FAIR or patience == 19:
+                    raise
+                self._say(f"walk: {error!r}")
+                await trio.sleep(1.0)
+        raise AssertionError
+
+    # -- judgement ----------------------------------------------------------------------------------
+
+    def _wrong(self, actor: Actor, model: Model, seen: dict[str, Entry], *, crashed: bool = False) -> list[str]:
+        if actor.prefix:
+            seen = {**seen, actor.prefix.rstrip("/"): ("folder", 0o755, b"", None)}
+        return model.differences(seen, crashed=crashed)
+
+    def _compare(self, actor: Actor, seen: dict[str, Entry], when: str) -> None:
+        wrong = self._wrong(actor, actor.model, seen)
+        self._check(not wrong, when, *wrong)
+
+    def _check_store(self, mount: Mount) -> None:
+        """The store holds the model, exactly, and nothing is left over anywhere."""
+        wanted: dict[str, File | Folder] = {}
+        for actor in self.actors:
+            for path, entry in actor.model.entries().items():
+                wanted[path if isinstance(entry, File) else f"{path}/"] = entry
+        objects = self.store.objects()
+        wrong = self._queue(mount)
+        for key in sorted(objects.keys() | wanted.keys()):
+            entry = wanted.get(key)
+            if key not in objects:
+                if isinstance(entry, File) or (entry is not None and (entry.marked or not entry.children)):
+                    wrong.append(f"{key} is not in the store")
+            elif entry is None:
+                if key != ROOT_MARKER_KEY:
+                    wrong.append(f"{key} should not be in the store")
+            else:
+                wrong += self._wrong_object(key, entry, objects[key])
+        wrong += [f"upload of {one.key} is left over" for one in self.store.pending_uploads()]
+        wrong += [f"journal row {row.seq} {row.kind} {row.path}" for row in mount.journal.load()]
+        staged = [entry.name for entry in self.caches.path.joinpath("staging").iterdir()]
+        if staged or mount.staging.used_bytes:
+            wrong.append(f"staging holds {staged}, {mount.staging.used_bytes} bytes counted")
+        wrong += self.store.violations
+        self._check(not wrong, "in the store", *wrong)
+
+    def _wrong_object(self, key: str, entry: File | Folder, data: bytes) -> list[str]:
+        content = entry.content if isinstance(entry, File) else b""
+        if data != content:
+            return [f"{key} holds {_short(data)}, should hold {_short(content)}"]
+        metadata = self.store.memory.head(key).metadata or {}
+        default = 0o644 if isinstance(entry, File) else 0o755
+        mode = int(metadata.get("mode", "0")) & 0o7777 if "mode" in metadata else default
+        return [] if mode == entry.mode else [f"{key} has mode {mode:o}, should have {entry.mode:o}"]
+
+    def _queue(self, mount: Mount) -> list[str]:
+        return [
+            f"{one.kind} {one.path} {one.source} is {one.state} {one.error}"
+            for one in mount.uploader.ledger
+            if one.state is not State.DONE
+        ]
+
+    def _check(self, condition: bool, *text: str) -> None:
+        if not condition:
+            raise SimulationError("\n  ".join(text))
+
+    def _say(self, line: str) -> None:
+        try:
+            now = trio.current_time()
+        except RuntimeError:
+            now = 0.0
+        self.log(f"{now:9.3f} {line}")
+
+    # -- the beginning ------------------------------------------------------------------------------
+
+    def _actor(self, prefix: str) -> Actor:
+        """A program and its folder, which others filled before: with and without markers."""
+        model = Model()
+        top = model.root
+        if prefix:
+            top = model.root.children[prefix[:-1]] = Folder(marked=False)
+        objects: dict[str, tuple[bytes, dict[str, str]]] = {
+            "a": (b"a of others", {}),
+            "d/b": (b"b of others" * 1000, {}),
+            "d/e/c": (b"c of others" * 9000, {}),
+            "c/": (b"", {"mode": str(0o40755)}),
+            "c/f.txt": (b"text", {"mode": str(0o100600), "uid": "7"}),
+        }
+        for key, (data, metadata) in objects.items():
+            self.store.memory.put(prefix + key, data, options=PutOptions(metadata=metadata))
+        top.children["a"] = _old_file(objects["a"][0])
+        below = top.children["d"] = Folder(marked=False)
+        below.children["b"] = _old_file(objects["d/b"][0])
+        deeper = below.children["e"] = Folder(marked=False)
+        deeper.children["c"] = _old_file(objects["d/e/c"][0])
+        marked = top.children["c"] = Folder()
+        marked.children["f.txt"] = _old_file(b"text", 0o600)
+        program = Program(dice=random.Random(f"{prefix} {self.plan.seed}"), model=model, prefix=prefix)
+        return Actor(program=program, model=model, prefix=prefix)
+
+
+def simulate(plan: Plan, log: Callable[[str], None] = lambda _line: None) -> None:
+    """Run a plan.
+
+    Raises:
+        SimulationError: a promise was broken.
+    """
+    top = Path(tempfile.mkdtemp(prefix="objfs-sim-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    try:
+        simulation = Simulation(plan, Caches(top), log)
+        run(plan.seed, simulation.main)
+    except BaseExceptionGroup as group:
+        error = first_error(group)
+        if isinstance(error, SimulationError):
+            raise error from None
+        raise
+    finally:
+        shutil.rmtree(top, ignore_errors=True)
+
+
+def _old_file(content: bytes, mode: int = 0o644) -> File:
+    return File(content=content, mode=mode, history=[content])
+
+
+def _plain(result: Result | OSError) -> object:
+    return f"errno {errno.errorcode.get(result.errno or 0)}" if isinstance(result, OSError) else result
+
+
+def _short(result: object) -> str:
+    if isinstance(result, OSError):
+        return f"{_plain(result)} ({result})"
+    text = repr(result)
+    return text if len(text) < 80 else f"{text[:60]}..{text[-10:]} ({len(text)} characters)"

@@ -1,0 +1,320 @@
+"""A natively async store under simulated weather: latency, refusals, lost answers, and sudden death."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field, replace
+from hashlib import md5
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from objfs.drivers.memory import MemoryStore
+from objfs.errors import CorruptError, ObjectStoreError, ThrottledError, UnavailableError
+from objfs.store.protocol import DEFAULT_PUT
+from objfs.store.values import (
+    ANY,
+    KIB,
+    Blob,
+    Body,
+    ByteRange,
+    Capabilities,
+    Condition,
+    DeleteFailure,
+    ListPage,
+    MultipartLimits,
+    ObjectInfo,
+    Part,
+    PendingUpload,
+    PutOptions,
+    Version,
+)
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
+
+LIMITS = MultipartLimits(min_part_bytes=8 * KIB, max_part_bytes=1024 * KIB, max_parts=100)
+
+
+class Killed(BaseException):  # noqa: N818  # no error: the process ends here
+    """The process is killed at this point; nothing of it runs any more."""
+
+
+@dataclass
+class KillSwitch:
+    """Ends the process at the n-th step that anything outside of it could see.
+
+    Attributes:
+        at: the step, or None to live on.
+        on_kill: takes the picture of the disk that the next life begins with.
+    """
+
+    at: int | None = None
+    on_kill: Callable[[], None] = field(default=lambda: None)
+    steps: int = 0
+    dead: bool = False
+
+    def tick(self) -> None:
+        """One step was taken."""
+        if self.dead:
+            raise Killed
+        self.steps += 1
+        if self.steps == self.at:
+            self.on_kill()
+            self.dead = True
+            raise Killed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weather:
+    """How badly requests fare; probabilities per request sent.
+
+    Attributes:
+        refused: it fails before it takes effect.
+        lost: it takes effect, and the answer is lost.
+        slow: it takes up to half a minute.
+        attempts: how often a request is sent before the caller hears of the failure.
+    """
+
+    refused: float = 0.0
+    lost: float = 0.0
+    slow: float = 0.0
+    attempts: int = 4
+    latency_s: tuple[float, float] = (0.001, 0.05)
+
+
+FAIR = Weather()
+
+
+@dataclass
+class SimulatedStore:
+    """An `AsyncObjectStore`, its own multipart and compose, over a `MemoryStore`.
+
+    Attributes:
+        content_etags: equal bytes have equal ETags, as in S3; otherwise each write makes a new one.
+        foreign: ETags that somebody else wrote.
+        violations: what the mount did to others' objects without asking.
+    """
+
+    dice: random.Random
+    weather: Weather = FAIR
+    capabilities: Capabilities = field(
+        default_factory=lambda: Capabilities(
+            put_conditions=True, complete_conditions=True, copy_conditions=True, listing_metadata=False
+        )
+    )
+    content_etags: bool = False
+    switch: KillSwitch = field(default_factory=KillSwitch)
+    memory: MemoryStore = field(default_factory=lambda: MemoryStore(limits=LIMITS))
+    foreign: set[str] = field(default_factory=set)
+    violations: list[str] = field(default_factory=list)
+    requests: int = 0
+    log: Callable[[str], None] = field(default=lambda _line: None)
+    before_request: Callable[[str, str], None] = field(default=lambda _name, _key: None)
+
+    def __post_init__(self) -> None:
+        if self.content_etags:
+            self.memory._new_etag = _content_etag  # type: ignore[method-assign]
+
+    @property
+    def multipart(self) -> SimulatedStore:
+        return self
+
+    @property
+    def compose(self) -> SimulatedStore:
+        return self
+
+    @property
+    def limits(self) -> MultipartLimits:
+        return self.memory.multipart.limits
+
+    # -- for tests ----------------------------------------------------------------------------------
+
+    def objects(self) -> dict[str, bytes]:
+        """What is in the store."""
+        return {key: found.data for key, found in self.memory._objects.items()}
+
+    def write_foreign(self, key: str, data: bytes) -> None:
+        """Somebody else writes."""
+        self.foreign.add(self.memory.put(key, data).etag)
+
+    def pending_uploads(self) -> list[PendingUpload]:
+        """Multipart uploads under way."""
+        return self.memory.multipart.list_uploads("")
+
+    # -- requests -----------------------------------------------------------------------------------
+
+    async def head(self, key: str) -> ObjectInfo:
+        return await self._request("HEAD", key, functools.partial(self.memory.head, key))
+
+    async def get(
+        self, key: str, *, byte_range: ByteRange | None = None, if_match: str | None = None
+    ) -> Blob:
+        call = functools.partial(self.memory.get, key, byte_range=byte_range, if_match=if_match)
+        return await self._request("GET", key, call)
+
+    async def put(
+        self, key: str, body: Body, *, options: PutOptions = DEFAULT_PUT, condition: Condition = ANY
+    ) -> Version:
+        assert condition == ANY or self.capabilities.put_conditions
+
+        def send() -> Version:
+            self._judge("PUT", key, condition)
+            return self.memory.put(key, body, options=options, condition=condition)
+
+        return await self._request("PUT", key, send)
+
+    async def delete(self, keys: Sequence[str]) -> list[DeleteFailure]:
+        assert 0 < len(keys) <= 1000
+        left = list(keys)
+        done = functools.partial(self.memory.delete, left)
+        if len(left) > 1 and self.dice.random() < self.weather.refused:  # only some keys fail
+            failed = [key for key in left if self.dice.random() < 0.3]
+            await self._request("DELETE", left[0], lambda: self.memory.delete([*set(left) - set(failed)]))
+            return [DeleteFailure(key=key, error=ThrottledError("Slow down.", key=key)) for key in failed]
+        return await self._request("DELETE", ",".join(keys), done)
+
+    async def list(
+        self,
+        prefix: str,
+        *,
+        delimiter: str = "",
+        start_after: str = "",
+        page: str | None = None,
+        max_keys: int = 1000,
+        with_metadata: bool = False,
+    ) -> ListPage:
+        call = functools.partial(
+            self.memory.list,
+            prefix,
+            delimiter=delimiter,
+            start_after=start_after,
+            page=page,
+            max_keys=min(max_keys, 7),
+            with_metadata=with_metadata and self.capabilities.listing_metadata,
+        )
+        return await self._request("LIST", prefix, call)
+
+    async def copy(
+        self,
+        source_key: str,
+        key: str,
+        *,
+        source_if_match: str | None = None,
+        options: PutOptions | None = None,
+        condition: Condition = ANY,
+    ) -> Version:
+        assert condition == ANY or self.capabilities.copy_conditions
+
+        def send() -> Version:
+            if source_key != key:
+                self._judge("COPY", key, condition)
+            return self.memory.copy(
+                source_key, key, source_if_match=source_if_match, options=options, condition=condition
+            )
+
+        return await self._request(f"COPY {source_key} to", key, send)
+
+    # -- multipart and compose ----------------------------------------------------------------------
+
+    async def create(self, key: str, *, options: PutOptions = DEFAULT_PUT) -> str:
+        call = functools.partial(self.memory.multipart.create, key, options=options)
+        return await self._request("CREATE", key, call, may_lose=False)
+
+    async def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
+        call = functools.partial(self.memory.multipart.upload_part, key, upload_id, number, body)
+        return await self._request("PART", key, call)
+
+    async def complete(
+        self, key: str, upload_id: str, parts: Sequence[Part], *, condition: Condition = ANY
+    ) -> Version:
+        assert condition == ANY or self.capabilities.complete_conditions
+
+        def send() -> Version:
+            self._judge("COMPLETE", key, condition)
+            return self.memory.multipart.complete(key, upload_id, parts, condition=condition)
+
+        return await self._request("COMPLETE", key, send)
+
+    async def abort(self, key: str, upload_id: str) -> None:
+        await self._request("ABORT", key, functools.partial(self.memory.multipart.abort, key, upload_id))
+
+    async def list_uploads(self, prefix: str) -> list[PendingUpload]:
+        call = functools.partial(self.memory.multipart.list_uploads, prefix)
+        return await self._request("UPLOADS", prefix, call)
+
+    async def copy_part(
+        self,
+        source_key: str,
+        byte_range: ByteRange,
+        key: str,
+        upload_id: str,
+        number: int,
+        *,
+        source_if_match: str | None = None,
+    ) -> Part:
+        call = functools.partial(
+            self.memory.multipart.copy_part,
+            source_key,
+            byte_range,
+            key,
+            upload_id,
+            number,
+            source_if_match=source_if_match,
+        )
+        return await self._request("COPYPART", key, call)
+
+    # -- weather ------------------------------------------------------------------------------------
+
+    async def _request(self, name: str, key: str, send: Callable[[], T], *, may_lose: bool = True) -> T:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._send(name, key, send, may_lose=may_lose)
+            except ObjectStoreError as error:
+                error.after_retry = attempt > 1
+                self.log(f"{name} {key}: {type(error).__name__}")
+                if not error.retryable or attempt >= self.weather.attempts:
+                    raise
+            await trio.sleep(self.dice.uniform(0.05, 0.5))
+
+    async def _send(self, name: str, key: str, send: Callable[[], T], *, may_lose: bool) -> T:
+        self.requests += 1
+        self.before_request(name, key)
+        self.switch.tick()
+        weather, dice = self.weather, self.dice
+        await trio.sleep(dice.uniform(*weather.latency_s))
+        if dice.random() < weather.slow:
+            await trio.sleep(dice.uniform(1.0, 30.0))
+        if dice.random() < weather.refused:
+            raise dice.choice([ThrottledError, UnavailableError, CorruptError])("Refused.", key=key)
+        if self.switch.dead:
+            await trio.sleep_forever()
+        answer = send()
+        self.log(f"{name} {key}")
+        self.switch.tick()
+        await trio.sleep(dice.uniform(*weather.latency_s))
+        if may_lose and dice.random() < weather.lost:
+            raise UnavailableError("The answer is lost.", key=key)
+        return answer
+
+    def _judge(self, name: str, key: str, condition: Condition) -> None:
+        """Write down whether an object of somebody else's is replaced without asking."""
+        found = self.memory._objects.get(key)
+        if found is None or found.info.version.etag not in self.foreign:
+            return
+        if not condition.if_absent and condition.if_match is None:
+            self.violations.append(f"{name} {key} replaced somebody else's object")
+
+
+def _content_etag(data: bytes) -> str:
+    return md5(data, usedforsecurity=False).hexdigest()
+
+
+def without_conditions(capabilities: Capabilities) -> Capabilities:
+    """A store that ignores conditions."""
+    return replace(capabilities, put_conditions=False, complete_conditions=False, copy_conditions=False)
