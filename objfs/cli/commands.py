@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  # typer reads the annotations
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+# Mountpoints are plain text here: typer would stat a Path, and hang with a mount that hangs.
 app = typer.Typer(
     name="objfs",
     help="Mount object-store buckets as directories.",
@@ -47,7 +48,7 @@ def mount(
             metavar="URL", help="s3://bucket/prefix, minio://host:9000/bucket, file:///folder, memory://"
         ),
     ],
-    mountpoint: Annotated[Path, typer.Argument(metavar="MOUNTPOINT", help="An empty folder.")],
+    mountpoint: Annotated[str, typer.Argument(metavar="MOUNTPOINT", help="An empty folder.")],
     endpoint_url: Annotated[
         str | None,
         typer.Option(
@@ -204,12 +205,12 @@ def mount(
     }
     flags = {name: text for name, text in texts.items() if text is not None}
     flags |= {name: "yes" for name, on in switches.items() if on}
-    return run(url, mountpoint, flags, options or [])
+    return run(url, Path(mountpoint), flags, options or [])
 
 
 @app.command()
 def umount(
-    mountpoint: Annotated[Path, typer.Argument(metavar="MOUNTPOINT")],
+    mountpoint: Annotated[str, typer.Argument(metavar="MOUNTPOINT")],
     drain: Annotated[
         bool,
         typer.Option("--drain/--no-drain", help="Upload everything first, or leave it to the next mount."),
@@ -218,17 +219,17 @@ def umount(
     """Upload what waits, with a progress bar, then unmount."""
     from objfs.cli.umount import umount as run
 
-    return run(mountpoint, drain=drain)
+    return run(Path(mountpoint), drain=drain)
 
 
 @app.command()
 def status(
     mountpoint: Annotated[
-        Path | None, typer.Argument(metavar="[MOUNTPOINT]", help="One mount; default: all of yours.")
+        str | None, typer.Argument(metavar="[MOUNTPOINT]", help="One mount; default: all of yours.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> int:
     """Show mounts: store, uploads, cache, conflicts, parked changes."""
     from objfs.cli.status import status as run
 
-    return run(mountpoint, as_json=as_json)
+    return run(Path(mountpoint) if mountpoint else None, as_json=as_json)

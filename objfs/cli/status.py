@@ -12,7 +12,7 @@ from objfs.cli import mounts
 from objfs.cli.show import show_bytes, show_files, show_seconds, show_text
 from objfs.control import protocol
 from objfs.control.client import NoAnswerError, connect, sockets_in
-from objfs.control.values import dead_mount, status_to_json
+from objfs.control.values import status_to_json, unknown_mount
 from objfs.errors import MountError
 
 if TYPE_CHECKING:
@@ -36,21 +36,23 @@ def status(path: Path | None, *, as_json: bool) -> int:
 
 
 def collect() -> list[MountStatus]:
-    """All mounts that answer, and dead mountpoints of objfs; sockets nobody listens at are removed."""
+    """All mounts, also those that cannot be asked; sockets nobody listens at are removed."""
     found: list[MountStatus] = []
-    for socket in sockets_in(protocol.runtime_dir(os.environ, os.geteuid())):
+    folder = protocol.runtime_dir(os.environ, os.geteuid())
+    for socket in sockets_in(folder):
         try:
             with connect(socket) as client:
                 found.append(client.status())
         except NoAnswerError:
             _remove_stale(socket)
     answered = {one.mountpoint for one in found}
-    dead = (entry for entry in mounts.read_mounts() if entry.fs_type == mounts.FUSE_TYPE)
-    return found + [
-        dead_mount(str(entry.mountpoint), entry.source)
-        for entry in dead
-        if str(entry.mountpoint) not in answered and mounts.is_dead(entry.mountpoint)
-    ]
+    for entry in mounts.read_mounts():
+        if entry.fs_type == mounts.FUSE_TYPE and str(entry.mountpoint) not in answered:
+            if protocol.socket_name(entry.mountpoint) in {path.name for path in sockets_in(folder)}:
+                found.append(unknown_mount(str(entry.mountpoint), entry.source, "silent"))
+            elif mounts.is_dead(entry.mountpoint):
+                found.append(unknown_mount(str(entry.mountpoint), entry.source, "dead"))
+    return found
 
 
 def _find(path: Path) -> MountStatus:
@@ -64,8 +66,10 @@ def _find(path: Path) -> MountStatus:
         if entry is None:
             raise MountError(f"{mountpoint} is not mounted by objfs.") from error
         if mounts.is_dead(mountpoint):
-            return dead_mount(str(mountpoint), entry.source)
-        raise MountError(f"the mount at {mountpoint} does not answer; it may be another user's.") from error
+            return unknown_mount(str(mountpoint), entry.source, "dead")
+        raise MountError(
+            f"the mount at {mountpoint} does not answer; it may be stopped, or another user's."
+        ) from error
 
 
 def _remove_stale(socket: Path) -> None:
@@ -107,6 +111,8 @@ def _table(one: MountStatus) -> Table:
 def _rows(one: MountStatus, now_s: float) -> list[tuple[str, str]]:
     if one.state == "dead":
         return [("state", "dead: its objfs has gone; 'objfs mount' or 'objfs umount' cleans it up")]
+    if one.state == "silent":
+        return [("state", "its objfs does not answer; is it stopped, or the machine very busy?")]
     mode = "read-only" if one.read_only else f"write-{one.write_mode}"
     rows = [
         ("state", f"{one.state} for {show_seconds(now_s - one.started_s)}, {mode}, process {one.pid}"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from objfs.control.values import DrainProgress, MountStatus
 
-_ANSWER_TIMEOUT_S = 15.0  # a status asks the store and gives it 3 s; the rest is a busy machine
+_ANSWER_TIMEOUT_S = 8.0  # a status asks the store and gives it 3 s; the rest is a busy machine
 
 
 class NoAnswerError(MountError):

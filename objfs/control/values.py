@@ -78,7 +78,7 @@ class CacheStatus:
 class MountStatus:
     """One mount. `objfs status --json` prints a list of these; fields may be added, none changes its meaning.
 
-    {"url", "mountpoint", "state": "serving" | "leaving" | "dead", "pid", "version", "started_s",
+    {"url", "mountpoint", "state": "serving" | "leaving" | "dead" | "silent", "pid", "version", "started_s",
      "read_only", "write_mode", "log_path",
      "store": {"url", "endpoint_url", "reachable", "offline_since_s", "error"},
      "uploads": {"waiting_files", "waiting_bytes", "waiting_changes", "in_flight_files",
@@ -87,13 +87,14 @@ class MountStatus:
      "cache": {"path", "bytes", "limit_bytes", "hits", "misses", "hit_rate"}}
 
     Attributes:
-        state: `dead` is a mountpoint whose objfs is gone; all but its mountpoint is then unknown.
+        state: `dead` is a mountpoint whose objfs is gone, `silent` one whose objfs does not answer; all but
+            mountpoint and URL is then unknown.
         started_s: Unix time. Sizes are in bytes everywhere.
     """
 
     url: str
     mountpoint: str
-    state: Literal["serving", "leaving", "dead"]
+    state: Literal["serving", "leaving", "dead", "silent"]
     pid: int
     version: str
     started_s: float
@@ -149,12 +150,12 @@ def progress_from_json(value: Mapping[str, Any]) -> DrainProgress:
     return progress
 
 
-def dead_mount(mountpoint: str, source: str) -> MountStatus:
-    """The status of a mountpoint whose objfs is gone."""
+def unknown_mount(mountpoint: str, source: str, state: Literal["dead", "silent"]) -> MountStatus:
+    """The status of a mountpoint whose objfs cannot be asked."""
     return MountStatus(
         url=source,
         mountpoint=mountpoint,
-        state="dead",
+        state=state,
         pid=0,
         version="",
         started_s=0.0,

@@ -276,6 +276,19 @@ def test_kill_and_replay(bucket: Bucket) -> None:
         assert contents == expected
 
 
+def test_a_stopped_daemon_does_not_hang_the_commands(file_bucket: Bucket) -> None:
+    with mounted(file_bucket.url) as mount:
+        pid = mount.pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            told = json.loads(mount.place.run("status", "--json").stdout)
+            assert "silent" in {one["state"] for one in told if one["mountpoint"] == str(mount.path)}
+            refused = mount.place.mount(file_bucket.url)
+            assert "is already mounted" in refused.stderr
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
 def test_umount_cleans_a_dead_mountpoint(file_bucket: Bucket) -> None:
     with mounted(file_bucket.url) as mount:
         mount.kill()
