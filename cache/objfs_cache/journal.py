@@ -7,6 +7,7 @@ are opaque text here. FORMAT.md describes the table and its crash states.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -64,8 +65,15 @@ class Record:
     staged: StagedState | None = None
 
 
-class JournalError(CacheError):
-    """The journal cannot be read or written; nothing may be acknowledged any more."""
+class JournalError(CacheError, OSError):
+    """The journal cannot be read or written; the change at hand is not acknowledged.
+
+    As an OSError it is ENOSPC when the disk is full, else EIO.
+    """
+
+    def __init__(self, message: str, number: int = errno.EIO) -> None:
+        super().__init__(message)
+        self.errno = number
 
 
 class Journal:
@@ -121,12 +129,13 @@ class Journal:
         self._depth += 1
         try:
             yield
+            self._execute("COMMIT")
         except BaseException:
-            self._depth -= 1
-            self._execute("ROLLBACK")
+            if self._connection.in_transaction:
+                self._execute("ROLLBACK")
             raise
-        self._depth -= 1
-        self._execute("COMMIT")
+        finally:
+            self._depth -= 1
 
     def sync(self) -> None:
         """Make all committed rows durable. Blocks; any thread."""
@@ -136,7 +145,9 @@ class Journal:
         try:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise JournalError(f"The journal cannot be used: {error}.") from error
+            full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+            number = errno.ENOSPC if full else errno.EIO
+            raise JournalError(f"The journal cannot be written: {error}.", number) from error
 
 
 @contextmanager

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-FREE_CHECK_BYTES = 8 * 1024 * 1024  # free disk is looked at once per so many staged bytes
+FREE_CHECK_BYTES = 8 * 1024 * 1024  # free disk is looked at at least once per so many staged bytes
+JOURNAL_ROOM_BYTES = 16 * 1024 * 1024  # the journal and its WAL must always be able to grow a little
 
 
 class NoSpaceError(OSError):
@@ -241,10 +242,18 @@ class Staging:
             raise NoSpaceError
         self._until_check_bytes -= length
         if self._until_check_bytes <= 0:
-            disk = os.statvfs(self._path)
-            if disk.f_bavail * disk.f_frsize - length < disk.f_blocks * disk.f_frsize * self._floor_fraction:
+            room = self._room_bytes() - length
+            if room < 0:
+                self._until_check_bytes = 0
                 raise NoSpaceError
-            self._until_check_bytes = FREE_CHECK_BYTES
+            self._until_check_bytes = min(FREE_CHECK_BYTES, room // 2)
+
+    def _room_bytes(self) -> int:
+        """Free disk above the floor."""
+        disk = os.statvfs(self._path)
+        total = disk.f_blocks * disk.f_frsize
+        floor = max(total * self._floor_fraction, min(JOURNAL_ROOM_BYTES, total / 4))
+        return int(disk.f_bavail * disk.f_frsize - floor)
 
     def account(self, more_bytes: int) -> None:
         """Count staged bytes that came (or, negative, went)."""

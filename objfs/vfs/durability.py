@@ -7,6 +7,7 @@ sync(2) on to a FUSE daemon, so everything staged is made durable every few seco
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from objfs.vfs.changes import Changes
     from objfs.vfs.nodes import FileNode
     from objfs_cache.staging import StagedFile
+
+log = logging.getLogger(__name__)
 
 BATCH = 200  # journal rows marked between two turns of the event loop
 
@@ -51,8 +54,11 @@ class Durability:
         """Commit and sync everything staged every `every_s` seconds, until cancelled."""
         while True:
             await trio.sleep(every_s)
-            self._commit_quiet_files(every_s)
-            await self.sync_everything()
+            try:
+                self._commit_quiet_files(every_s)
+                await self.sync_everything()
+            except OSError as error:
+                log.error("staged data could not be made durable: %s", error)
 
     async def sync_everything(self) -> None:
         """Make all journaled content durable with one sync of the file system below it."""
