@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from objfs.upload.operations import NOTHING, UNKNOWN, Base, Kind, Operation, State
@@ -132,7 +133,7 @@ class Ledger:
             last = self._waiting_at(path, directory=True)
             if last is not None and last.kind is Kind.MARKER:
                 self._revoke(last)
-                if last.base.absent and not self._order.any_at(path):
+                if last.base.absent and not self.concerns(path):
                     self._on_change()
                     return None
             operation = Operation(kind=Kind.DELETE, path=path, directory=True)
@@ -179,6 +180,8 @@ class Ledger:
             if last is not None and last.kind is Kind.PUT and (last.staged is None or last.staged.complete):
                 operation = self._move_put(last, path, base, options)
             else:
+                if last is not None and last.kind is Kind.RENAME and last.source == path:
+                    return self._rename_back(last, options)
                 if last is not None and last.kind in (Kind.SET, Kind.RENAME):
                     self._revoke(last)
                     source_base = last.base if last.kind is Kind.SET else last.source_base
@@ -283,22 +286,32 @@ class Ledger:
         """Journal the fields that the executor changed."""
         self._journal.write(operation.record())
 
-    def finish(self, operation: Operation, result: Base, moved: Mapping[str, Version] | None = None) -> None:
-        """An operation has taken effect.
+    def finish(self, operation: Operation, result: Base) -> None:
+        """An operation took effect: forget it, and free what waited for it.
 
         Args:
             operation: the one.
             result: what is under its destination now: the base of what follows there.
-            moved: for a tree, new versions by path, of the objects whose version changed.
         """
         with self._journal.transaction():
             self._journal.remove(operation.seq)
             for follower in self._order.followers(operation):
-                if _inherit(follower, operation, result, moved or {}):
-                    self._journal.write(follower.record())
+                self._inherit(follower, operation, result)
         self._leave(operation)
         operation.state = State.DONE
         self._on_change()
+
+    def tree_copied(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
+        """Everything below a tree is at its new place too.
+
+        Args:
+            operation: the rename.
+            moved: by new path, the versions before and after, of the objects whose version changed.
+        """
+        operation.copied = True
+        with self._journal.transaction():
+            self._journal.write(operation.record())
+            self._rebase(operation, moved)
 
     def retry_later(self, operation: Operation, not_before: float, error: str) -> None:
         """An attempt failed and may succeed later."""
@@ -398,6 +411,36 @@ class Ledger:
     def _pop(self) -> Operation | None:
         return heapq.heappop(self._starts)[-1] if self.next_start() is not None else None
 
+    def _inherit(self, follower: Operation, operation: Operation, result: Base) -> None:
+        """Give a follower, also behind the renames of directories, the base that its predecessor left."""
+        before = (follower.base, follower.source_base)
+        if follower.path == operation.path and follower.directory == operation.directory:
+            follower.base = result
+        if follower.source == operation.path and not operation.directory:
+            follower.source_base = result
+        if operation.kind is Kind.RENAME and operation.source and follower.path == operation.source:
+            follower.base = NOTHING
+        if (follower.base, follower.source_base) != before:
+            self._journal.write(follower.record())
+        if follower.kind is Kind.RENAME_TREE and operation.kind is not Kind.RENAME_TREE:
+            path = moved_path(operation.path, follower.source, follower.path)
+            for later in self._order.followers(follower) if path is not None else ():
+                self._inherit(later, replace(operation, path=path or "", source=""), result)
+
+    def _rebase(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
+        """Give what follows the rename of a directory the versions that its copies have."""
+        for follower in self._order.followers(operation):
+            base = _after_move(follower.base, moved.get(follower.path))
+            source_base = _after_move(follower.source_base, moved.get(follower.source))
+            if (base, source_base) != (follower.base, follower.source_base):
+                follower.base, follower.source_base = base, source_base
+                self._journal.write(follower.record())
+            if follower.kind is Kind.RENAME_TREE:
+                places = {moved_path(path, follower.source, follower.path): path for path in moved}
+                further = {place: moved[path] for place, path in places.items() if place is not None}
+                if further:
+                    self._rebase(follower, further)
+
     def _revoke(self, operation: Operation) -> None:
         self._journal.remove(operation.seq)
         self._leave(operation)
@@ -428,10 +471,19 @@ class Ledger:
     def _delete_unless_absent(
         self, path: str, base: Base, *, after: Operation | None = None
     ) -> Operation | None:
-        if base.absent and not self._order.any_at(path):
+        if base.absent and not self.concerns(path):
             return None
         operation = Operation(kind=Kind.DELETE, path=path, base=base)
         self._append(operation, after=after)
+        return operation
+
+    def _rename_back(self, last: Operation, options: PutOptions) -> Operation:
+        """A file that was to be renamed keeps its place; what it would have replaced is gone."""
+        self._revoke(last)
+        operation = Operation(kind=Kind.SET, path=last.source, base=last.source_base, options=options)
+        self._append(operation)
+        self._delete_unless_absent(last.path, last.base)
+        self._touch(operation)
         return operation
 
     def _move_put(self, operation: Operation, path: str, base: Base, options: PutOptions) -> Operation:
@@ -444,6 +496,11 @@ class Ledger:
         return operation
 
 
+def moved_path(path: str, source: str, target: str) -> str | None:
+    """Where a path is after a directory was renamed, or None if it was not below it."""
+    return target + path[len(source) :] if path.startswith(f"{source}/") else None
+
+
 def _movable(operation: Operation, source: str) -> bool:
     if operation.state is not State.WAITING or operation.kind not in (Kind.PUT, Kind.MARKER):
         return False
@@ -451,19 +508,6 @@ def _movable(operation: Operation, source: str) -> bool:
     return inside and operation.base.absent
 
 
-def _inherit(follower: Operation, operation: Operation, result: Base, moved: Mapping[str, Version]) -> bool:
-    """Give a follower the base that its predecessor left behind; returns whether anything changed."""
-    before = (follower.base, follower.source_base)
-    if operation.kind is Kind.RENAME_TREE:
-        if follower.path in moved:
-            follower.base = Base(version=moved[follower.path])
-        if follower.source in moved:
-            follower.source_base = Base(version=moved[follower.source])
-    else:
-        if follower.path == operation.path and follower.directory == operation.directory:
-            follower.base = result
-        if follower.source == operation.path and not operation.directory:
-            follower.source_base = result
-        if operation.kind is Kind.RENAME and follower.path == operation.source:
-            follower.base = NOTHING
-    return (follower.base, follower.source_base) != before
+def _after_move(base: Base, versions: tuple[Version, Version] | None) -> Base:
+    """A base after its object was copied; one that somebody else had replaced before stays as it is."""
+    return Base(version=versions[1]) if versions is not None and base.version == versions[0] else base

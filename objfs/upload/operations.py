@@ -72,6 +72,7 @@ class Operation:
         body: small content kept in the journal itself.
         staged: the staged file with the content.
         committed: the staged file as it was when last journaled.
+        copied: everything below a tree's old place is at its new place too; what is left is to delete the old.
         held: a program is still writing: do not start.
         not_before: trio time before which it is not started, to let changes settle.
     """
@@ -90,6 +91,7 @@ class Operation:
     seq: int = 0
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     upload_id: str = ""
+    copied: bool = False
     held: bool = False
     not_before: float = 0.0
     attempts: int = 0
@@ -146,6 +148,7 @@ def from_record(record: Record) -> Operation:
         seq=record.seq,
         token=details["token"],
         upload_id=details["upload_id"],
+        copied=details.get("copied", False),
         error=details["error"],
     )
 
@@ -166,6 +169,7 @@ def _details(operation: Operation) -> dict[str, object]:
         "state": operation.state,
         "token": operation.token,
         "upload_id": operation.upload_id,
+        "copied": operation.copied,
         "error": operation.error,
     }
 

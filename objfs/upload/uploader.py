@@ -45,6 +45,7 @@ from objfs.upload.operations import (
 )
 from objfs.upload.outage import Outage, back_off_s
 from objfs.upload.transfer import Transfer
+from objfs_cache.journal import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DELETE_BATCH = 1000  # S3: most keys of one DeleteObjects request
+QUICK_ATTEMPTS = 3  # answers to a condition that was settled since are not waited for, unless they go on
 NAME_MAX_BYTES = 255  # as everywhere on Linux (limits.h)
 REFUSALS = (PermissionDeniedError, InvalidRequestError, NotSupportedError, QuotaExceededError)
 
@@ -112,8 +114,8 @@ class Observer(Protocol):
         """It took effect; `version` is what is under its key now (None: nothing)."""
         ...
 
-    def tree_copied(self, operation: Operation, versions: Mapping[str, Version]) -> None:
-        """All objects of a tree are at their new keys too; `versions` by new path, where they changed."""
+    def tree_copied(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
+        """All objects of a tree are at their new keys too; versions before and after, where they changed."""
         ...
 
     def conflicted(self, operation: Operation, old_path: str) -> None:
@@ -132,7 +134,7 @@ class NoObserver:
         if operation.staged is not None:
             operation.staged.discard()
 
-    def tree_copied(self, operation: Operation, versions: Mapping[str, Version]) -> None:
+    def tree_copied(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
         """See `Observer`."""
 
     def conflicted(self, operation: Operation, old_path: str) -> None:
@@ -250,6 +252,11 @@ class Uploader:
                 await self._delete(batch)
             else:
                 await self._attempt(batch[0])
+        except JournalError as error:
+            log.error("done, but not to be noted: %s", error)
+            for operation in batch:
+                if operation.state is State.SENT:  # done again later: every request may be repeated
+                    self.ledger.retry_later(operation, trio.current_time() + back_off_s(3), str(error))
         finally:
             self._in_flight.difference_update(batch)
             self._wake()
@@ -257,6 +264,8 @@ class Uploader:
     async def _attempt(self, operation: Operation) -> None:
         try:
             await self._perform(operation)
+        except JournalError:
+            raise
         except Exception as group:  # sorted out below; nothing may end the loop
             error = first_error(group)
             if isinstance(error, PreconditionFailedError):
@@ -297,11 +306,14 @@ class Uploader:
                 operation.stored_options(),
                 operation.base.condition,
             )
-        except NotFoundError:
+        except (NotFoundError, PreconditionFailedError):
             ours = await self._ours(operation)
             if ours is None:
                 raise
-            version = ours.version  # copied and deleted in an earlier life
+            version = ours.version  # copied before, and perhaps deleted: the answer, or a life, was lost
+            source = await self._head(operation.source)
+            if source is None or source_version not in (None, source.version):
+                return version
         await self._delete_keys([operation.source])
         return version
 
@@ -310,25 +322,28 @@ class Uploader:
         old, new = f"{operation.source}/", f"{operation.path}/"
         present = {info.key: info.version async for info in self._walk(new)}
         keys: list[str] = []
-        changed: dict[str, Version] = {}
+        moved: dict[str, tuple[Version, Version]] = {}
         limit = trio.CapacityLimiter(self._slots)
 
         async def copy(info: ObjectInfo) -> None:
             target = new + info.key[len(old) :]
             async with limit:
-                if present.get(target) != info.version:
-                    version = await self._transfer.copy(info.key, target, info.version, None, ANY)
-                    if version != info.version:
-                        changed[target] = version
+                if (operation.copied and target in present) or present.get(target) == info.version:
+                    return
+                version = await self._transfer.copy(info.key, target, info.version, None, ANY)
+                if version != info.version:
+                    moved[target] = (info.version, version)
 
         async with trio.open_nursery() as nursery:
             async for info in self._walk(old):
                 keys.append(info.key)
                 nursery.start_soon(copy, info)
-        self.observer.tree_copied(operation, changed)
+        if not operation.copied:
+            self.ledger.tree_copied(operation, moved)
+            self.observer.tree_copied(operation, moved)
         for start in range(0, len(keys), DELETE_BATCH):
             await self._delete_keys(keys[start : start + DELETE_BATCH])
-        self._succeeded(operation, None, changed)
+        self._succeeded(operation, None)
 
     async def _walk(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         token: str | None = None
@@ -365,19 +380,18 @@ class Uploader:
 
     # -- outcomes -----------------------------------------------------------------------------------
 
-    def _succeeded(
-        self, operation: Operation, version: Version | None, moved: Mapping[str, Version] | None = None
-    ) -> None:
+    def _succeeded(self, operation: Operation, version: Version | None) -> None:
         self._outage.ended()
         self._last_error = None
-        self.ledger.finish(operation, NOTHING if version is None else Base(version=version), moved)
+        self.ledger.finish(operation, NOTHING if version is None else Base(version=version))
         self.observer.done(operation, version)
         log.info("%s %r done", operation.kind, operation.path)
 
     def _failed(self, operation: Operation, error: Exception) -> None:
         text = str(error) or type(error).__name__
         if isinstance(error, NotFoundError) and operation.kind in (Kind.SET, Kind.RENAME):
-            self._vanished(operation, "somebody deleted the object")
+            left = NOTHING if operation.kind is Kind.SET else operation.base
+            self._vanished(operation, "somebody deleted the object", left)
             return
         if isinstance(error, (*REFUSALS, StaleVersionError, ValueError)) or _is_damage(error):
             log.error("%s %r is refused and parked: %s", operation.kind, operation.path, text)
@@ -390,28 +404,38 @@ class Uploader:
         self.ledger.retry_later(operation, now + back_off_s(operation.attempts), text)
         log.info("%s %r will be tried again: %s", operation.kind, operation.path, text)
 
-    def _vanished(self, operation: Operation, why: str) -> None:
-        """What the operation was about is gone from the store; there is nothing of ours to keep."""
+    def _vanished(self, operation: Operation, why: str, left: Base) -> None:
+        """What the operation was about is gone from the store; there is nothing of ours to keep.
+
+        Args:
+            operation: the one that is given up.
+            why: for the log.
+            left: what its followers may expect under its destination: never what somebody else put there.
+        """
         log.warning("%s %r has nothing to act on: %s", operation.kind, operation.path, why)
-        self.ledger.finish(operation, UNKNOWN)
+        self.ledger.finish(operation, left)
         self.observer.done(operation, None)
 
     async def _precondition_failed(self, operation: Operation, error: PreconditionFailedError) -> None:
         """Somebody was first: ourselves (a lost answer), somebody else, or somebody who deleted it."""
         try:
-            if operation.kind is Kind.SET:
-                self._vanished(operation, "somebody replaced the object")
-                return
             found = await self._head(operation.key)
+            source = await self._head(operation.source) if operation.kind is Kind.RENAME else None
         except ObjectStoreError as failure:
             self._failed(operation, failure)
             return
-        if found is not None and (found.metadata or {}).get(TOKEN_METADATA) == operation.token:
+        expected = operation.source_base.version
+        if found is not None and _is_ours(found, operation) and operation.kind is not Kind.RENAME:
             self._succeeded(operation, found.version)
-        elif found is None:
-            operation.base = NOTHING
+        elif operation.kind is Kind.SET:
+            self._vanished(operation, "somebody replaced the object", operation.base)
+        elif operation.kind is Kind.RENAME and (source is None or expected not in (None, source.version)):
+            self._vanished(operation, "somebody replaced the object", operation.base)
+        elif found is None or (operation.kind is Kind.RENAME and _is_ours(found, operation)):
+            operation.base = NOTHING if found is None else Base(version=found.version)
             self.ledger.save(operation)
-            self.ledger.retry_later(operation, 0.0, str(error))
+            wait_s = 0.0 if operation.attempts < QUICK_ATTEMPTS else back_off_s(operation.attempts)
+            self.ledger.retry_later(operation, trio.current_time() + wait_s, str(error))
         else:
             self._conflict(operation)
 
@@ -440,9 +464,7 @@ class Uploader:
 
     async def _ours(self, operation: Operation) -> ObjectInfo | None:
         found = await self._head(operation.key)
-        if found is not None and (found.metadata or {}).get(TOKEN_METADATA) == operation.token:
-            return found
-        return None
+        return found if found is not None and _is_ours(found, operation) else None
 
     async def _head(self, key: str) -> ObjectInfo | None:
         try:
@@ -463,6 +485,11 @@ class Uploader:
     def _count_bytes(self, sent: int) -> None:
         self._uploaded_bytes += sent
         self._wake()
+
+
+def _is_ours(found: ObjectInfo, operation: Operation) -> bool:
+    """Whether an object is what this operation made."""
+    return (found.metadata or {}).get(TOKEN_METADATA) == operation.token
 
 
 def _is_damage(error: Exception) -> bool:

@@ -211,8 +211,8 @@ class Changes:
 
     def _keep(self, directory: DirectoryNode) -> None:
         """A directory does not vanish because its last entry went."""
-        needless = directory.parent is None or directory.children or directory.marker or directory.pending()
-        if not needless:
+        is_marked = directory.marker or any(one.kind is Kind.MARKER for one in directory.pending())
+        if directory.parent is not None and not directory.children and not is_marked:
             options = encode(directory.attributes, directory.name)
             base = NOTHING if directory.marker is False else directory.base()
             self._own(self._ledger.mkdir(directory.path, options=options, base=base), directory)
@@ -249,16 +249,14 @@ class Changes:
             self._file_done(node, operation, version)
         self._tree.drop_if_unused(node)
 
-    def tree_copied(self, operation: Operation, versions: Mapping[str, Version]) -> None:
+    def tree_copied(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
         """See `Observer`: everything below the tree is read from its new place from now on."""
         self._tree.tree_moved(f"{operation.source}/", f"{operation.path}/")
-        if not versions:
-            return
-        for node in list(self._tree.nodes.values()):
-            if isinstance(node, FileNode) and node.version is not None and node.key in versions:
-                object_id = node.object_id
-                node.version = versions[node.key]
-                node.object_id = object_id
+        for node in list(self._tree.nodes.values()) if moved else ():
+            if isinstance(node, FileNode) and node.version is not None:
+                before, after = moved.get(node.key, (None, node.version))
+                if node.version == before:
+                    node.version = after  # the same bytes: `object_id` stays
 
     def conflicted(self, operation: Operation, old_path: str) -> None:
         """See `Observer`."""
@@ -294,9 +292,20 @@ class Changes:
         self._tree.displaced.add(node)
         self._tree.settle_place(node)
         node.checked_at = node.changed_at
+        self._stored_below(node)
         node.modified_ns = 0
         if operation.staged is not None and operation.staged in node.layers:
             self._adopt(node, operation.staged)
+
+    def _stored_below(self, node: Node) -> None:
+        """The directories above exist in the store since now: listings begun earlier may not know them."""
+        above = node.parent
+        while above is not None and above.parent is not None:
+            above.changed_at = node.changed_at
+            if above.local:
+                above.local = False
+                above.listed_at = node.changed_at
+            above = above.parent
 
     def _adopt(self, node: FileNode, staged: StagedFile) -> None:
         """The version in the store has the staged file's bytes now."""

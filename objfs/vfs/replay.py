@@ -103,6 +103,8 @@ class _Replay:
         node.local = False
         self._remove(parent, name)
         self._tree.move(node, parent, name)
+        if operation.copied:
+            self._tree.tree_moved(f"{operation.source}/", f"{operation.path}/")
         self._changes.restore(operation, node)
 
     def _file(self, path: str, attributes: Attributes) -> FileNode:
