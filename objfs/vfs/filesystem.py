@@ -26,6 +26,7 @@ from objfs.vfs.durability import Durability
 from objfs.vfs.handles import DirectoryHandle, FileHandle, Handles
 from objfs.vfs.names import RESERVED_ROOT, check_new_name, decode_name
 from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.pruning import prune
 from objfs.vfs.replay import replay
 from objfs.vfs.values import Caller, SetAttributes, Space, Stat, VfsSettings
 
@@ -43,6 +44,7 @@ SYMLINK_MAX_BYTES = 4095  # PATH_MAX without its NUL (limits.h)
 KEEP_BYTES = 64 * MIB  # uploaded files up to this size go into the block cache; larger ones would flush it
 SPACE_BYTES = 1 << 50  # a bucket has no size; what other tools of the field report
 FILES = 1 << 32
+PRUNE_EVERY_S = 10.0
 RENAME_NOREPLACE = 1  # linux/fs.h
 MAKEABLE = (stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK)
 
@@ -152,6 +154,7 @@ class FileSystem:
         await self._directories.ensure_listed(node, walking=True)
         names = sorted(node.children, key=lambda name: _order(name, node.children[name]))
         node.order = names
+        node.handles += 1
         return self._handles.add(DirectoryHandle(node=node, names=names))
 
     def readdir(self, handle: int, start: int) -> Iterator[tuple[int, str, Stat]]:
@@ -180,6 +183,7 @@ class FileSystem:
     def releasedir(self, handle: int) -> None:
         """Close a directory."""
         opened = self._handles.remove(handle, DirectoryHandle)
+        opened.node.handles -= 1
         self._directories.released(opened.node)
 
     async def mkdir(self, parent_ino: int, name: bytes, mode: int, caller: Caller) -> Stat:
@@ -262,7 +266,7 @@ class FileSystem:
     async def write(self, handle: int, offset: int, data: bytes) -> int:
         """Stage bytes; all of them, or an error and none."""
         node = self._handles.get(handle, FileHandle).node
-        async with node.lock:
+        async with node.exclusively():
             self._changes.hold(node)
             await self._contents.write(node, offset, data)
             self._changes.wrote(node)
@@ -271,14 +275,14 @@ class FileSystem:
     async def flush(self, handle: int) -> None:
         """A descriptor is closed: what was written is journaled, and in the store in write-through mode."""
         node = self._handles.get(handle, FileHandle).node
-        async with node.lock:
+        async with node.exclusively():
             self._changes.commit(node)
         await self._settle(node)
 
     async def fsync(self, handle: int) -> None:
         """Everything written to the file survives power loss."""
         node = self._handles.get(handle, FileHandle).node
-        async with node.lock:
+        async with node.exclusively():
             await self._durability.sync_file(node)
 
     async def fsyncdir(self) -> None:
@@ -291,7 +295,7 @@ class FileSystem:
         node = opened.node
         node.handles -= 1
         node.writers -= opened.writable
-        async with node.lock:
+        async with node.exclusively():
             self._changes.commit(node)
         if not node.handles:
             for layer in node.layers:
@@ -379,7 +383,7 @@ class FileSystem:
     async def commit_everything(self) -> None:
         """Journal and sync what open files were written, before the mount goes."""
         for node in list(self._changes.dirty):
-            async with node.lock:
+            async with node.exclusively():
                 self._changes.commit(node)
         await self._durability.sync_everything()
         await self._durability.sync_journal()
@@ -405,7 +409,10 @@ class FileSystem:
 
     async def run(self) -> None:
         """Background work of the file system, until cancelled."""
-        await self._durability.run(self._settings.sync_every_s)
+        self._nursery.start_soon(self._durability.run, self._settings.sync_every_s)
+        while True:
+            await trio.sleep(PRUNE_EVERY_S)
+            await prune(self._tree, older_than=trio.current_time() - self._settings.metadata_ttl_s)
 
     # -- parts --------------------------------------------------------------------------------------
 
@@ -511,7 +518,7 @@ class FileSystem:
         return self._handles.add(FileHandle(node=node, stream=self._contents.new_stream(), writable=writable))
 
     async def _truncate(self, node: FileNode, length: int) -> None:
-        async with node.lock:
+        async with node.exclusively():
             if length == node.size_bytes:
                 return
             self._changes.hold(node)

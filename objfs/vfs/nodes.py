@@ -101,7 +101,7 @@ class FileNode(Node):
     writers: int = 0
     superseded: bool = False
     object_id: str = ""
-    lock: trio.Lock = field(default_factory=trio.Lock)
+    lock: trio.Lock | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -118,6 +118,12 @@ class FileNode(Node):
         if self.remote_key is not None:
             return self.remote_key
         return self.parent.prefix + self.name if self.parent is not None else self.name
+
+    def exclusively(self) -> trio.Lock:
+        """The lock of whoever changes the content; made when first needed, most files never do."""
+        if self.lock is None:
+            self.lock = trio.Lock()
+        return self.lock
 
     def base(self) -> Base:
         """What this mount knows to be in the store under the node."""
@@ -138,6 +144,8 @@ class DirectoryNode(Node):
         hidden: keys below that cannot be shown as files.
         marker: whether the marker object exists, or None if unknown.
         local: nothing below is in the store yet.
+        handles: open handles.
+        walked_at, opened_children: when, and how many, children were opened one after another lately.
         origin: the prefix where the content is in the store, while that is not the directory's own.
     """
 
@@ -151,6 +159,7 @@ class DirectoryNode(Node):
     marker: bool | None = None
     local: bool = False
     origin: str | None = None
+    handles: int = 0
     walked_at: float = NEVER
     opened_children: int = 0
 
