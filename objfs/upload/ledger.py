@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -274,6 +275,25 @@ class Ledger:
         """Whether an unfinished operation concerns exactly this path, or moves the tree that it is in."""
         return self._order.any_at(path) or any(
             operation.kind is Kind.RENAME_TREE for operation in self._order.covering(path)
+        )
+
+    def leaving(self, path: str, *, before: float = math.inf) -> set[str]:
+        """Names directly below a path of which something is still to be removed by operations before a seq."""
+        found: set[str] = set()
+        for operation in self._order.below(path):
+            removed = operation.path if operation.kind is Kind.DELETE else operation.source
+            if operation.seq < before and removed.startswith(f"{path}/"):
+                found.add(removed[len(path) + 1 :].partition("/")[0])
+        return found
+
+    def is_leaving(self, path: str, *, before: float = math.inf) -> bool:
+        """Whether all that the store has below a path is to be moved away by operations before a seq."""
+        above = [*self._order.covering(path), *self._order.below(path)]
+        return any(
+            operation.kind is Kind.RENAME_TREE
+            and operation.seq < before
+            and f"{path}/".startswith(f"{operation.source}/")
+            for operation in above
         )
 
     def next_start(self) -> float | None:

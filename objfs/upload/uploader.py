@@ -36,7 +36,6 @@ from objfs.upload.ledger import Ledger
 from objfs.upload.operations import (
     NOTHING,
     TOKEN_METADATA,
-    UNKNOWN,
     Base,
     Kind,
     Operation,
@@ -427,9 +426,7 @@ class Uploader:
         expected = operation.source_base.version
         if found is not None and _is_ours(found, operation) and operation.kind is not Kind.RENAME:
             self._succeeded(operation, found.version)
-        elif operation.kind is Kind.SET:
-            self._vanished(operation, "somebody replaced the object", operation.base)
-        elif operation.kind is Kind.RENAME and (source is None or expected not in (None, source.version)):
+        elif operation.kind is Kind.SET or (operation.kind is Kind.RENAME and (source is None or expected not in (None, source.version))):
             self._vanished(operation, "somebody replaced the object", operation.base)
         elif found is None or (operation.kind is Kind.RENAME and _is_ours(found, operation)):
             operation.base = NOTHING if found is None else Base(version=found.version)

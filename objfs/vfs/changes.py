@@ -73,6 +73,7 @@ class Changes:
         """A new directory."""
         self._tree.attach(parent, name, node)
         node.proven = node.local = True
+        node.gone = dict.fromkeys(self._ledger.leaving(node.path), PENDING)
         self._own(self._ledger.mkdir(node.path, options=encode(node.attributes, name), base=NOTHING), node)
         parent.attributes.touch(content=True)
 
@@ -171,16 +172,16 @@ class Changes:
             self.commit(node, held=True)
         old_parent, source = node.parent, node.path
         base = target.base() if target is not None else NOTHING
-        if target is not None:
-            self.dirty.discard(target)
-            self._tree.detach(target)
-            target.attributes.touch(content=False)
         node.attributes.touch(content=False)
         path = f"{parent.path}/{name}".lstrip("/")
         operation = self._ledger.rename(
             source, path, source_base=node.base(), base=base, options=encode(node.attributes, name)
         )
         self._own(operation, node)
+        if target is not None:
+            self.dirty.discard(target)
+            self._tree.detach(target)
+            target.attributes.touch(content=False)
         self._tree.move(node, parent, name)
         self._moved(old_parent, parent)
 
@@ -198,9 +199,8 @@ class Changes:
                 self.commit(below, held=True)
         operation = self._ledger.rename_tree(source, path, local=node.local)
         if operation is not None:
-            node.local = False
             self._own(operation, node)
-        self._tree.move(node, parent, name)
+        self._tree.move(node, parent, name, stays=operation is not None)
         self._moved(old_parent, parent)
 
     def _moved(self, old_parent: DirectoryNode | None, parent: DirectoryNode) -> None:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from objfs.read.reader import Reader
     from objfs.read.window import ReadStream
-    from objfs.vfs.nodes import FileNode
-    from objfs_cache.staging import StagedFile, Staging
+    from objfs.vfs.disk import DiskShare
+from objfs.vfs.nodes import FileNode
+    from objfs_cache.staging import NoSpaceError, StagedFile, Staging
 
 INLINE_BYTES = 64 * 1024  # a pread or pwrite below this costs less than handing it to a thread (100 us)
 COPY_LAYER_BYTES = 1 * MIB  # a sealed file up to this size is copied rather than layered over
@@ -28,9 +29,10 @@ COPY_LAYER_BYTES = 1 * MIB  # a sealed file up to this size is copied rather tha
 class Contents:
     """Reads and writes the content of file nodes."""
 
-    def __init__(self, reader: Reader, staging: Staging) -> None:
+    def __init__(self, reader: Reader, staging: Staging, disk: DiskShare) -> None:
         self._reader = reader
         self._staging = staging
+        self._disk = disk
 
     def new_stream(self) -> ReadStream:
         """The read-ahead state of one handle."""
@@ -65,12 +67,17 @@ class Contents:
             NoSpaceError: nothing was written.
         """
         layer = self.writable(node)
-        if len(data) <= INLINE_BYTES:
-            layer.write(offset, data)
-        else:
+        try:
             layer.begin_write(len(data))
+        except NoSpaceError:
+            if not await self._disk.relieve(len(data)):
+                raise
+            layer.begin_write(len(data))
+        if len(data) <= INLINE_BYTES:
+            layer.write_bytes(offset, data)
+        else:
             await trio.to_thread.run_sync(layer.write_bytes, offset, data)
-            layer.end_write(offset, len(data))
+        layer.end_write(offset, len(data))
 
     def writable(self, node: FileNode) -> StagedFile:
         """The newest layer, made if there is none or if it is being uploaded."""

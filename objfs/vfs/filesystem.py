@@ -22,6 +22,7 @@ from objfs.vfs.attributes import Attributes, decode, default_attributes, fresh_a
 from objfs.vfs.changes import Changes
 from objfs.vfs.content import Contents, object_id
 from objfs.vfs.directories import Directories, Kernel
+from objfs.vfs.disk import DiskShare
 from objfs.vfs.durability import Durability
 from objfs.vfs.handles import DirectoryHandle, FileHandle, Handles
 from objfs.vfs.names import RESERVED_ROOT, check_new_name, decode_name
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from objfs.read.reader import Reader
     from objfs.store.protocol import AsyncObjectStore
     from objfs.upload.uploader import Uploader
+    from objfs_cache.blocks import BlockCache
     from objfs_cache.staging import StagedFile, Staging
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class FileSystem:
         reader: Reader,
         uploader: Uploader,
         staging: Staging,
+        blocks: BlockCache | None,
         settings: VfsSettings,
         kernel: Kernel,
         nursery: trio.Nursery,
@@ -70,7 +73,8 @@ class FileSystem:
         self._nursery = nursery
         defaults = settings.defaults
         self._tree = Tree(default_attributes(defaults, directory=True, modified_ns=0))
-        self._contents = Contents(reader, staging)
+        self._disk = DiskShare(staging, blocks)
+        self._contents = Contents(reader, staging, self._disk)
         self._handles = Handles()
         self._changes = Changes(
             self._tree,
@@ -390,9 +394,9 @@ class FileSystem:
 
     async def start(self) -> None:
         """Lay the journal over the tree, and learn the root's attributes."""
-        operations = load_operations(self._uploader.ledger.journal, self._staging)
-        replay(operations, self._tree, self._changes, self._settings.defaults)
-        self._uploader.ledger.restore(operations)
+        ledger = self._uploader.ledger
+        ledger.restore(load_operations(ledger.journal, self._staging))
+        replay(ledger, self._tree, self._changes, self._settings.defaults)
         self._uploader.observer = self._changes
         root = self._tree.root
         root.proven = True
@@ -410,6 +414,7 @@ class FileSystem:
     async def run(self) -> None:
         """Background work of the file system, until cancelled."""
         self._nursery.start_soon(self._durability.run, self._settings.sync_every_s)
+        self._nursery.start_soon(self._disk.run)
         while True:
             await trio.sleep(PRUNE_EVERY_S)
             await prune(self._tree, older_than=trio.current_time() - self._settings.metadata_ttl_s)
@@ -599,12 +604,13 @@ async def open_filesystem(
     reader: Reader,
     uploader: Uploader,
     staging: Staging,
+    blocks: BlockCache | None,
     settings: VfsSettings,
     kernel: Kernel,
 ) -> AsyncIterator[FileSystem]:
     """A file system for the life of the block, with the journal of earlier lives laid over it."""
     async with trio.open_nursery() as nursery:
-        filesystem = FileSystem(store, reader, uploader, staging, settings, kernel, nursery)
+        filesystem = FileSystem(store, reader, uploader, staging, blocks, settings, kernel, nursery)
         await filesystem.start()
         nursery.start_soon(filesystem.run)
         yield filesystem

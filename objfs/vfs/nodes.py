@@ -227,14 +227,21 @@ class Tree:
         node.parent = None
         self.drop_if_unused(node)
 
-    def move(self, node: Node, parent: DirectoryNode, name: str) -> None:
-        """Give a node another place; its bytes stay where they are in the store until told otherwise."""
+    def move(self, node: Node, parent: DirectoryNode, name: str, *, stays: bool = True) -> None:
+        """Give a node another place.
+
+        Args:
+            node: the one.
+            parent: its new directory.
+            name: its new name there.
+            stays: a directory's content is where it was in the store until told otherwise.
+        """
         old_parent, old_name = node.parent, node.name
         if isinstance(node, FileNode):
             if node.version is not None:
                 node.remote_key = node.key
                 self.displaced.add(node)
-        elif isinstance(node, DirectoryNode) and not node.local:
+        elif isinstance(node, DirectoryNode) and stays:
             node.origin = node.prefix
             self.displaced.add(node)
             self.moves += 1

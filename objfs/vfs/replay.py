@@ -10,20 +10,20 @@ from objfs.vfs.attributes import Attributes, Defaults, decode_options, default_a
 from objfs.vfs.nodes import PENDING, DirectoryNode, FileNode, Node, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from objfs.upload.ledger import Ledger
     from objfs.vfs.changes import Changes
 
 
-def replay(operations: Iterable[Operation], tree: Tree, changes: Changes, defaults: Defaults) -> None:
-    """Lay operations over the (still unread) tree, in their order."""
-    steps = _Replay(tree, changes, defaults)
-    for operation in operations:
+def replay(ledger: Ledger, tree: Tree, changes: Changes, defaults: Defaults) -> None:
+    """Lay the ledger's operations over the (still unread) tree, in their order."""
+    steps = _Replay(ledger, tree, changes, defaults)
+    for operation in ledger:
         steps.apply(operation)
 
 
 class _Replay:
-    def __init__(self, tree: Tree, changes: Changes, defaults: Defaults) -> None:
+    def __init__(self, ledger: Ledger, tree: Tree, changes: Changes, defaults: Defaults) -> None:
+        self._ledger = ledger
         self._tree = tree
         self._changes = changes
         self._defaults = defaults
@@ -70,7 +70,9 @@ class _Replay:
             self._remove(parent, name)
             node = self._tree.new_directory(name, attributes)
             self._tree.attach(parent, name, node)
-            node.local = operation.base.absent
+            leaving = self._ledger.leaving(operation.path, before=operation.seq)
+            node.gone = dict.fromkeys(leaving, PENDING)
+            node.local = self._ledger.is_leaving(operation.path, before=operation.seq)
         node.attributes = attributes
         node.proven = True
         self._changes.restore(operation, node)
@@ -100,7 +102,6 @@ class _Replay:
         source_parent, source_name = self._place(operation.source)
         parent, name = self._place(operation.path)
         node = self._directory(source_parent, source_name)
-        node.local = False
         self._remove(parent, name)
         self._tree.move(node, parent, name)
         if operation.copied:

@@ -12,6 +12,10 @@ import traceback
 from tests.sim.simulation import Plan, simulate
 
 
+def _tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
 def main() -> int:
     """Run seeds; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim")
@@ -24,7 +28,7 @@ def main() -> int:
     if arguments.seed is not None:
         plan = Plan.of(arguments.seed)
         sys.stdout.write(f"{plan}\n")
-        simulate(plan, lambda line: sys.stdout.write(f"{line}\n") and None)
+        simulate(plan, _tell)
         return 0
     start_s, failed = time.monotonic(), 0
     for seed in range(arguments.first, arguments.first + arguments.seeds):
@@ -34,7 +38,11 @@ def main() -> int:
             if isinstance(error, KeyboardInterrupt):
                 raise
             failed += 1
-            lines = traceback.format_exception_only(error) if arguments.go_on else traceback.format_exception(error)
+            lines = (
+                traceback.format_exception_only(error)
+                if arguments.go_on
+                else traceback.format_exception(error)
+            )
             sys.stdout.write(f"{''.join(lines)[-3000:]}\nagain: python -m tests.sim --seed {seed}\n")
             if not arguments.go_on:
                 break

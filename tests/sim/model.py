@@ -67,7 +67,11 @@ class Op:
     def __str__(self) -> str:
         parts = [self.name, self.path, self.other]
         parts += [f"slot={self.slot}", f"offset={self.offset}", f"length={self.length}"]
-        parts += [f"data={self.data[:12]!r}*{len(self.data)}", f"flags={self.flags:o}", f"number={self.number}"]
+        parts += [
+            f"data={self.data[:12]!r}*{len(self.data)}",
+            f"flags={self.flags:o}",
+            f"number={self.number}",
+        ]
         return " ".join(part for part in parts if part and not part.endswith(("=0", "=b''*0")))
 
 

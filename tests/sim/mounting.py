@@ -120,8 +120,8 @@ def small_world(seed: int) -> Iterator[None]:
             stack.enter_context(mock.patch.object(owner, name, value))
 
         patch(trio.to_thread, "run_sync", _run_inline)
-        patch(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)  # type: ignore[attr-defined]
-        trio._core._run._r.seed(seed)  # type: ignore[attr-defined]
+        patch(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
+        trio._core._run._r.seed(seed)
         random.seed(seed)
         for module in (objfs.drivers.memory, objfs.vfs.attributes, objfs.upload.uploader):
             patch(module, "time", _SIMULATED_TIME)

@@ -230,7 +230,9 @@ class Program:
 
     def _some_file(self) -> str:
         entries = self.model.entries()
-        return self._one_of([path for path in self._below() if isinstance(entries[path], File)]) or self._path()
+        return (
+            self._one_of([path for path in self._below() if isinstance(entries[path], File)]) or self._path()
+        )
 
     def _some_folder(self) -> str:
         """A folder below the prefix, or "" (more likely where there are few)."""

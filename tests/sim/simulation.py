@@ -218,7 +218,9 @@ class Simulation:
 
     # -- judgement ----------------------------------------------------------------------------------
 
-    def _wrong(self, actor: Actor, model: Model, seen: dict[str, Entry], *, crashed: bool = False) -> list[str]:
+    def _wrong(
+        self, actor: Actor, model: Model, seen: dict[str, Entry], *, crashed: bool = False
+    ) -> list[str]:
         if actor.prefix:
             seen = {**seen, actor.prefix.rstrip("/"): ("folder", 0o755, b"", None)}
         return model.differences(seen, crashed=crashed)
@@ -236,15 +238,13 @@ class Simulation:
         objects = self.store.objects()
         wrong = self._queue(mount)
         for key in sorted(objects.keys() | wanted.keys()):
-            entry = wanted.get(key)
             if key not in objects:
-                if isinstance(entry, File) or (entry is not None and (entry.marked or not entry.children)):
+                if _is_needed(wanted[key]):
                     wrong.append(f"{key} is not in the store")
-            elif entry is None:
-                if key != ROOT_MARKER_KEY:
-                    wrong.append(f"{key} should not be in the store")
-            else:
-                wrong += self._wrong_object(key, entry, objects[key])
+            elif key in wanted:
+                wrong += self._wrong_object(key, wanted[key], objects[key])
+            elif key != ROOT_MARKER_KEY:
+                wrong.append(f"{key} should not be in the store")
         wrong += [f"upload of {one.key} is left over" for one in self.store.pending_uploads()]
         wrong += [f"journal row {row.seq} {row.kind} {row.path}" for row in mount.journal.load()]
         staged = [entry.name for entry in self.caches.path.joinpath("staging").iterdir()]
@@ -325,6 +325,11 @@ def simulate(plan: Plan, log: Callable[[str], None] = lambda _line: None) -> Non
         raise
     finally:
         shutil.rmtree(top, ignore_errors=True)
+
+
+def _is_needed(entry: File | Folder) -> bool:
+    """Whether it needs an object of its own."""
+    return isinstance(entry, File) or entry.marked or not entry.children
 
 
 def _old_file(content: bytes, mode: int = 0o644) -> File:

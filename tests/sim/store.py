@@ -39,7 +39,7 @@ T = TypeVar("T")
 LIMITS = MultipartLimits(min_part_bytes=8 * KIB, max_part_bytes=1024 * KIB, max_parts=100)
 
 
-class Killed(BaseException):  # noqa: N818  # no error: the process ends here
+class Killed(BaseException):
     """The process is killed at this point; nothing of it runs any more."""
 
 
