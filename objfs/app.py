@@ -114,7 +114,7 @@ async def _serve(
         async with open_control_server(_control_path(settings), life), trio.open_nursery() as nursery:
             nursery.start_soon(_watch_signals, life, everything)
             async with open_filesystem(
-                store, reader, uploader, local.staging, _vfs_settings(settings), KernelCache()
+                store, reader, uploader, local.staging, local.blocks, _vfs_settings(settings), KernelCache()
             ) as filesystem:
                 async with open_session(filesystem, settings.mountpoint, _fuse_options(settings)) as session:
                     await life.serve(session, on_ready)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from objfs_cache.blocks_files import SUBDIRECTORIES
 from objfs_cache.blocks_rows import DATABASE_NAMES
+from objfs_cache.directory import CacheFormatError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,10 +20,6 @@ _CLEAN_NAME = "CLEAN"  # written by an orderly end: there are no orphans to look
 
 _CONTENT_NAMES = DATABASE_NAMES | {f"{number:02x}" for number in range(SUBDIRECTORIES)}
 _OWN_NAMES = _CONTENT_NAMES | {_FORMAT_NAME, f"{_FORMAT_NAME}.tmp", _CLEAN_NAME}
-
-
-class CacheFormatError(Exception):
-    """The directory holds no block cache, or one of a newer format; nothing in it was touched."""
 
 
 def prepare(directory: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import shutil
 import subprocess
 from contextlib import asynccontextmanager
@@ -91,9 +92,9 @@ class Session:
         """
         helper = shutil.which("fusermount3")
         if os.geteuid() == 0 or helper is None:
-            command = ["umount", *(["-l"] if lazy else []), str(self._mountpoint)]
+            command = ["umount", *(["-l"] if lazy else []), "--", str(self._mountpoint)]
         else:
-            command = [helper, "-u", *(["-z"] if lazy else []), str(self._mountpoint)]
+            command = [helper, "-u", *(["-z"] if lazy else []), "--", str(self._mountpoint)]
         done = subprocess.run(  # noqa: S603  # fixed programs, the mountpoint as one argument
             command, capture_output=True, text=True, timeout=UNMOUNT_TIMEOUT_S, check=False
         )
@@ -145,11 +146,16 @@ def _device(mountpoint: Path) -> str | None:
     """The mount's major:minor, without asking the mount itself (proc(5), mountinfo)."""
     wanted = os.path.realpath(mountpoint.parent) + "/" + mountpoint.name
     device = None
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).splitlines():
         fields = line.split(" ")
-        if fields[4].encode().decode("unicode_escape") == wanted:
+        if _unescape(fields[4]) == wanted:
             device = fields[2]
     return device
+
+
+def _unescape(field: str) -> str:
+    """A field of mountinfo, where space, tab, newline and backslash are octal escapes (proc(5))."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def _set(path: Path, value: int) -> None:

@@ -12,6 +12,7 @@ import trio
 from objfs.errors import StaleVersionError
 from objfs.read.values import Source
 from objfs.store.values import MIB, Version
+from objfs_cache.staging import NoSpaceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from objfs.read.reader import Reader
     from objfs.read.window import ReadStream
     from objfs.vfs.disk import DiskShare
-from objfs.vfs.nodes import FileNode
-    from objfs_cache.staging import NoSpaceError, StagedFile, Staging
+    from objfs.vfs.nodes import FileNode
+    from objfs_cache.staging import StagedFile, Staging
 
 INLINE_BYTES = 64 * 1024  # a pread or pwrite below this costs less than handing it to a thread (100 us)
 COPY_LAYER_BYTES = 1 * MIB  # a sealed file up to this size is copied rather than layered over

@@ -100,6 +100,7 @@ async def mounted(
                 reader,
                 uploader,
                 staging,
+                None,
                 VfsSettings(
                     defaults=DEFAULTS,
                     metadata_ttl_s=options.metadata_ttl_s,

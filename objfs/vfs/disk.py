@@ -1,0 +1,40 @@
+"""One share of the local disk for dirty and clean data: clean data gives way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from objfs.store.values import MIB
+
+if TYPE_CHECKING:
+    from objfs_cache.blocks import BlockCache
+    from objfs_cache.staging import Staging
+
+LOOK_EVERY_S = 1.0
+RELIEF_BYTES = 64 * MIB  # freed at once when a write finds no room
+
+
+class DiskShare:
+    """Keeps staged files and cached blocks together within the cache size."""
+
+    def __init__(self, staging: Staging, blocks: BlockCache | None) -> None:
+        self._staging = staging
+        self._blocks = blocks
+
+    async def run(self) -> None:
+        """Give up clean blocks while both together are too much, until cancelled."""
+        while self._blocks is not None:
+            await trio.sleep(LOOK_EVERY_S)
+            clean_bytes = self._blocks.stats().bytes
+            over_bytes = self._staging.used_bytes + clean_bytes - self._staging.budget_bytes
+            if clean_bytes and over_bytes > 0:
+                await trio.to_thread.run_sync(self._blocks.give_up, min(over_bytes, clean_bytes))
+
+    async def relieve(self, need_bytes: int) -> bool:
+        """A write found no room: free some of the clean data; returns whether there was any."""
+        if self._blocks is None or self._staging.used_bytes + need_bytes > self._staging.budget_bytes:
+            return False
+        wanted = max(need_bytes, RELIEF_BYTES)
+        return await trio.to_thread.run_sync(self._blocks.give_up, wanted) > 0
