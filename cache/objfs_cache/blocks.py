@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 import diskcache
 
 from objfs_cache.blocks_files import BlockFiles
-from objfs_cache.blocks_format import CacheFormatError, empty, prepare, set_clean_mark, take_clean_mark
+from objfs_cache.blocks_format import empty, prepare, set_clean_mark, take_clean_mark
 from objfs_cache.blocks_rows import BlockRows, is_corrupt, is_sound
+from objfs_cache.directory import CacheFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,7 @@
 """Changes by programs: each is one synchronous step in tree and journal; and what becomes of them.
 
-A method here changes the tree and the ledger together, without an await in between, so that no other task ever
-sees one without the other. It also is the uploader's observer: it adopts the versions that uploads made.
+A method here changes the tree and the ledger together, without an await in between, so that no other task
+ever sees one without the other. It also is the uploader's observer: it adopts the versions that uploads made.
 """
 
 from __future__ import annotations
