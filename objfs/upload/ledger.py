@@ -9,10 +9,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from objfs.upload.operations import NOTHING, UNKNOWN, Base, Kind, Operation, State
+from objfs.upload.operations import NOTHING, UNKNOWN, Base, Kind, Operation, State, from_record
 from objfs.upload.order import Order
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Ledger:
         self._starts: list[tuple[float, int, int, Operation]] = []  # heap by start; entries may be stale
         self._pushes = itertools.count()
         self._running: set[Operation] = set()
+        self._revoked: list[Operation] = []
         self._on_change: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
@@ -76,7 +78,7 @@ class Ledger:
         held: bool = False,
     ) -> Operation:
         """An object with new content. Replaces what waits at that path."""
-        with self._journal.transaction():
+        with self._step():
             last = self._waiting_at(path, directory=False)
             if last is not None and last.kind is Kind.PUT:
                 operation = last
@@ -111,7 +113,7 @@ class Ledger:
 
     def mkdir(self, path: str, *, options: PutOptions, base: Base = UNKNOWN) -> Operation:
         """The marker of a directory, new or with new attributes."""
-        with self._journal.transaction():
+        with self._step():
             last = self._waiting_at(path, directory=True)
             if last is not None and last.kind is Kind.MARKER:
                 last.options = options
@@ -130,11 +132,11 @@ class Ledger:
 
     def rmdir(self, path: str) -> Operation | None:
         """The marker of a directory goes; returns None if it had never been sent."""
-        with self._journal.transaction():
+        with self._step():
             last = self._waiting_at(path, directory=True)
             if last is not None and last.kind is Kind.MARKER:
                 self._revoke(last)
-                if last.base.absent and not self.concerns(path):
+                if last.base.absent and not self.concerns(path) and not self._order.below(path):
                     self._on_change()
                     return None
             operation = Operation(kind=Kind.DELETE, path=path, directory=True)
@@ -144,7 +146,7 @@ class Ledger:
 
     def delete(self, path: str, *, base: Base) -> Operation | None:
         """An object goes; returns None if it had never been sent."""
-        with self._journal.transaction():
+        with self._step():
             last = self._waiting_at(path, directory=False)
             if last is not None and last.kind in (Kind.PUT, Kind.SET):
                 self._revoke(last)
@@ -166,7 +168,7 @@ class Ledger:
             self._touch(last)
             return last
         operation = Operation(kind=Kind.SET, path=path, base=base, options=options)
-        with self._journal.transaction():
+        with self._step():
             self._append(operation)
         self._touch(operation)
         return operation
@@ -175,7 +177,7 @@ class Ledger:
         self, source: str, path: str, *, source_base: Base, base: Base, options: PutOptions
     ) -> Operation:
         """An object gets another path, replacing what is there."""
-        with self._journal.transaction():
+        with self._step():
             base = self._take_over(path, base)
             last = self._waiting_at(source, directory=False)
             if last is not None and last.kind is Kind.PUT and (last.staged is None or last.staged.complete):
@@ -215,7 +217,7 @@ class Ledger:
             The operation, or None if the operations that wait below could be moved themselves.
         """
         moving = self._order.below(source)
-        with self._journal.transaction():
+        with self._step():
             if local and all(_movable(operation, source) for operation in moving):
                 for operation in moving:
                     self._revoke(operation)
@@ -278,7 +280,7 @@ class Ledger:
         )
 
     def leaving(self, path: str, *, before: float = math.inf) -> set[str]:
-        """Names directly below a path of which something is still to be removed by operations before a seq."""
+        """Names directly below a path that operations before a seq are still to empty or remove."""
         found: set[str] = set()
         for operation in self._order.below(path):
             removed = operation.path if operation.kind is Kind.DELETE else operation.source
@@ -313,7 +315,7 @@ class Ledger:
             operation: the one.
             result: what is under its destination now: the base of what follows there.
         """
-        with self._journal.transaction():
+        with self._step():
             self._journal.remove(operation.seq)
             for follower in self._order.followers(operation):
                 self._inherit(follower, operation, result)
@@ -329,7 +331,7 @@ class Ledger:
             moved: by new path, the versions before and after, of the objects whose version changed.
         """
         operation.copied = True
-        with self._journal.transaction():
+        with self._step():
             self._journal.write(operation.record())
             self._rebase(operation, moved)
 
@@ -373,7 +375,7 @@ class Ledger:
             if old in (follower.path, follower.source) and follower.kind is not Kind.RENAME_TREE
         )
         everything = sorted(self._order, key=lambda other: other.seq)
-        with self._journal.transaction():
+        with self._step():
             for member in family:
                 if member.path == old:
                     member.path = path
@@ -387,6 +389,37 @@ class Ledger:
         for other in everything:
             self._enter(other)
         self._on_change()
+
+    # -- all or nothing -----------------------------------------------------------------------------
+
+    @contextmanager
+    def _step(self) -> Iterator[None]:
+        """Journal and memory change together: if the journal refuses, memory goes back to what it holds."""
+        self._revoked.clear()
+        try:
+            with self._journal.transaction():
+                yield
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        present = {operation.token: operation for operation in (*self._order, *self._revoked)}
+        restored: list[Operation] = []
+        for record in self._journal.load():
+            before = from_record(record)
+            operation = present.pop(before.token)
+            state = State.WAITING if operation.state is State.DONE else operation.state
+            for name in ("kind", "path", "directory", "source", "base", "source_base", "options", "committed", "seq"):
+                setattr(operation, name, getattr(before, name))
+            operation.state = state
+            restored.append(operation)
+        for operation in present.values():
+            operation.state = State.DONE
+        self._order = Order()
+        self._free.clear()
+        for operation in restored:
+            self._enter(operation)
 
     # -- parts --------------------------------------------------------------------------------------
 
@@ -464,6 +497,7 @@ class Ledger:
     def _revoke(self, operation: Operation) -> None:
         self._journal.remove(operation.seq)
         self._leave(operation)
+        self._revoked.append(operation)
         operation.state = State.DONE
 
     def _touch(self, operation: Operation) -> None:

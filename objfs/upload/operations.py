@@ -72,7 +72,7 @@ class Operation:
         body: small content kept in the journal itself.
         staged: the staged file with the content.
         committed: the staged file as it was when last journaled.
-        copied: everything below a tree's old place is at its new place too; what is left is to delete the old.
+        copied: all of a renamed tree is at its new place too; what is left is to delete the old.
         held: a program is still writing: do not start.
         not_before: trio time before which it is not started, to let changes settle.
     """

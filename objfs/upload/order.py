@@ -1,7 +1,8 @@
 """Which operation has to wait for which: the order rule of the journal, without any I/O.
 
 An operation waits for all earlier unfinished operations on any of its paths, and on their ancestors and
-descendants, unless the two commute: puts, markers and attributes under one another do, and so do deletes.
+descendants, unless the two commute: puts, markers and attributes under one another do. (Deletes would, but
+the removal of a directory stays in the journal until nothing below it can show after a restart.)
 """
 
 from __future__ import annotations
@@ -156,12 +157,7 @@ def _paths(operation: Operation) -> tuple[str, ...]:
 
 
 def _commute(operation: Operation, other: Operation, path: str) -> bool:
-    kinds = {operation.kind, other.kind}
-    if kinds == {Kind.DELETE}:
-        return True
-    if kinds <= _ADDITIVE:
-        return path not in _paths(other)
-    return False
+    return {operation.kind, other.kind} <= _ADDITIVE and path not in _paths(other)
 
 
 def _subtree(node: _Node) -> Iterator[Operation]:

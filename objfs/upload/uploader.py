@@ -423,10 +423,12 @@ class Uploader:
         except ObjectStoreError as failure:
             self._failed(operation, failure)
             return
-        expected = operation.source_base.version
+        source_is_gone = operation.kind is Kind.RENAME and (
+            source is None or operation.source_base.version not in (None, source.version)
+        )
         if found is not None and _is_ours(found, operation) and operation.kind is not Kind.RENAME:
             self._succeeded(operation, found.version)
-        elif operation.kind is Kind.SET or (operation.kind is Kind.RENAME and (source is None or expected not in (None, source.version))):
+        elif operation.kind is Kind.SET or source_is_gone:
             self._vanished(operation, "somebody replaced the object", operation.base)
         elif found is None or (operation.kind is Kind.RENAME and _is_ours(found, operation)):
             operation.base = NOTHING if found is None else Base(version=found.version)

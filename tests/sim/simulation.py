@@ -320,7 +320,7 @@ def simulate(plan: Plan, log: Callable[[str], None] = lambda _line: None) -> Non
         run(plan.seed, simulation.main)
     except BaseExceptionGroup as group:
         error = first_error(group)
-        if isinstance(error, SimulationError):
+        if isinstance(error, Exception):
             raise error from None
         raise
     finally:

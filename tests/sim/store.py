@@ -32,6 +32,7 @@ from objfs.store.values import (
 
 if TYPE_CHECKING:
     import random
+    import builtins
     from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
@@ -141,7 +142,7 @@ class SimulatedStore:
         """Somebody else writes."""
         self.foreign.add(self.memory.put(key, data).etag)
 
-    def pending_uploads(self) -> list[PendingUpload]:
+    def pending_uploads(self) -> builtins.list[PendingUpload]:
         """Multipart uploads under way."""
         return self.memory.multipart.list_uploads("")
 
@@ -167,7 +168,7 @@ class SimulatedStore:
 
         return await self._request("PUT", key, send)
 
-    async def delete(self, keys: Sequence[str]) -> list[DeleteFailure]:
+    async def delete(self, keys: Sequence[str]) -> builtins.list[DeleteFailure]:
         assert 0 < len(keys) <= 1000
         left = list(keys)
         done = functools.partial(self.memory.delete, left)
@@ -242,7 +243,7 @@ class SimulatedStore:
     async def abort(self, key: str, upload_id: str) -> None:
         await self._request("ABORT", key, functools.partial(self.memory.multipart.abort, key, upload_id))
 
-    async def list_uploads(self, prefix: str) -> list[PendingUpload]:
+    async def list_uploads(self, prefix: str) -> builtins.list[PendingUpload]:
         call = functools.partial(self.memory.multipart.list_uploads, prefix)
         return await self._request("UPLOADS", prefix, call)
 
