@@ -410,7 +410,17 @@ class Ledger:
             before = from_record(record)
             operation = present.pop(before.token)
             state = State.WAITING if operation.state is State.DONE else operation.state
-            for name in ("kind", "path", "directory", "source", "base", "source_base", "options", "committed", "seq"):
+            for name in (
+                "kind",
+                "path",
+                "directory",
+                "source",
+                "base",
+                "source_base",
+                "options",
+                "committed",
+                "seq",
+            ):
                 setattr(operation, name, getattr(before, name))
             operation.state = state
             restored.append(operation)

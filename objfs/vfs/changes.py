@@ -95,8 +95,8 @@ class Changes:
 
     def commit(self, node: FileNode, *, held: bool = False) -> Operation | None:
         """Journal the staged content; returns the operation that carries it, or None if there is none."""
-        self.dirty.discard(node)
         if node.parent is None:
+            self.dirty.discard(node)
             return None
         operation = self._put_of(node)
         if not node.dirty:
@@ -112,6 +112,7 @@ class Changes:
             )
             self._own(operation, node)
         node.dirty = False
+        self.dirty.discard(node)
         return operation
 
     def set_attributes(self, node: Node) -> None:

@@ -1,0 +1,109 @@
+"""A journal that cannot be written leaves the ledger as it was."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from objfs.store.values import PutOptions, Version
+from objfs.upload.ledger import Ledger
+from objfs.upload.operations import NOTHING, Base, Kind, Operation
+from objfs_cache.journal import Journal, JournalError, open_journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+KNOWN = Base(version=Version(etag="e1", size_bytes=1))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with open_journal(tmp_path / "journal.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def ledger(journal: Journal) -> Ledger:
+    return Ledger(journal, clock=lambda: 0.0, delay_s=1.0)
+
+
+def refuse_commits(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute = journal._execute
+
+    def full(sql: str, *values: object) -> list[tuple[object, ...]]:
+        if sql == "COMMIT":
+            raise JournalError("The disk is full.") from sqlite3.OperationalError("full")
+        return execute(sql, *values)
+
+    monkeypatch.setattr(journal, "_execute", full)
+
+
+def shape(ledger: Ledger) -> list[tuple[str, str, str, Base]]:
+    return [(one.kind, one.path, one.source, one.base) for one in sorted(ledger, key=lambda one: one.seq)]
+
+
+def put(ledger: Ledger, path: str) -> Operation:
+    return ledger.put(path, options=PutOptions(), base=KNOWN, body=b"x")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ledger: put(ledger, "new"),
+        lambda ledger: ledger.delete("a", base=KNOWN),
+        lambda ledger: ledger.rename("a", "b", source_base=KNOWN, base=NOTHING, options=PutOptions()),
+        lambda ledger: ledger.rename("b", "a", source_base=KNOWN, base=KNOWN, options=PutOptions()),
+        lambda ledger: ledger.mkdir("d/e", options=PutOptions()),
+        lambda ledger: ledger.rmdir("d"),
+        lambda ledger: ledger.rename_tree("d", "f", local=True),
+        lambda ledger: ledger.rename_tree("d", "f", local=False),
+        lambda ledger: ledger.set_attributes("c", base=KNOWN, options=PutOptions()),
+    ],
+)
+def test_refused_change_leaves_everything_as_it_was(
+    ledger: Ledger, journal: Journal, monkeypatch: pytest.MonkeyPatch, change: Callable[[Ledger], object]
+) -> None:
+    ledger.mkdir("d", options=PutOptions(), base=NOTHING)
+    put(ledger, "a")
+    ledger.put("d/x", options=PutOptions(), base=NOTHING, body=b"y")
+    before, rows, states = shape(ledger), journal.load(), {one: one.state for one in ledger}
+
+    with monkeypatch.context() as patched:
+        refuse_commits(journal, patched)
+        with pytest.raises(JournalError):
+            change(ledger)
+
+    assert shape(ledger) == before
+    assert journal.load() == rows
+    assert {one: one.state for one in ledger} == states
+    assert len(ledger.take_ready(10, deletes=10, impatient=True)) == 3
+
+
+def test_finish_that_cannot_be_noted_keeps_the_operation(
+    ledger: Ledger, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(ledger, "a")
+    (operation,) = ledger.take_ready(10, deletes=10, impatient=True)
+    with monkeypatch.context() as patched:
+        refuse_commits(journal, patched)
+        with pytest.raises(JournalError):
+            ledger.finish(operation, KNOWN)
+    assert list(ledger) == [operation]
+    assert [record.path for record in journal.load()] == ["a"]
+    ledger.finish(operation, KNOWN)
+    assert not list(ledger)
+    assert not journal.load()
+
+
+def test_full_disk_is_told_as_enospc(journal: Journal, ledger: Ledger) -> None:
+    journal._connection.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(JournalError, match="full") as told:
+        for number in range(1000):
+            put(ledger, f"{number}" * 50)
+    assert told.value.errno == errno.ENOSPC
+    assert all(operation.kind is Kind.PUT for operation in ledger)
+    assert len(ledger) == len(journal.load())
