@@ -55,6 +55,8 @@ class StagedFile:
 
     __slots__ = (
         "_fd",
+        "_is_doomed",
+        "_pins",
         "_staging",
         "base_limit",
         "changes",
@@ -69,6 +71,8 @@ class StagedFile:
     def __init__(self, staging: Staging, file_id: int, path: Path, fd: int) -> None:
         self._staging = staging
         self._fd = fd
+        self._pins = 0
+        self._is_doomed = False
         self.file_id = file_id
         self.path = path
         self.extents = Extents()
@@ -145,14 +149,28 @@ class StagedFile:
         os.fdatasync(self._descriptor())
         fsync_directory(self.path.parent)
 
+    @contextmanager
+    def pinned(self) -> Iterator[None]:
+        """The file is neither closed nor deleted within the block: somebody reads, perhaps in a thread."""
+        self._pins += 1
+        try:
+            yield
+        finally:
+            self._pins -= 1
+            if self._is_doomed and not self._pins:
+                self.discard()
+
     def close(self) -> None:
-        """Give the descriptor back; the next use opens the file again."""
-        if self._fd >= 0:
+        """Give the descriptor back, unless pinned; the next use opens the file again."""
+        if self._fd >= 0 and not self._pins:
             os.close(self._fd)
             self._fd = -1
 
     def discard(self) -> None:
-        """Delete the file: its bytes are in the bucket, or nobody wants them."""
+        """Delete the file, once nobody pins it: its bytes are in the bucket, or nobody wants them."""
+        self._is_doomed = True
+        if self._pins:
+            return
         self.close()
         self._staging.account(-self.extents.total_bytes)
         self.path.unlink(missing_ok=True)

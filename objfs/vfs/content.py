@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import stat
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import trio
@@ -12,6 +13,7 @@ import trio
 from objfs.errors import StaleVersionError
 from objfs.read.values import Source
 from objfs.store.values import MIB, Version
+from objfs.upload.operations import State
 from objfs_cache.staging import NoSpaceError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from objfs_cache.staging import StagedFile, Staging
 
 INLINE_BYTES = 64 * 1024  # a pread or pwrite below this costs less than handing it to a thread (100 us)
+SETTLE_POLL_S = 0.05  # a read that met a request of ours on its way looks again so soon
 COPY_LAYER_BYTES = 1 * MIB  # a sealed file up to this size is copied rather than layered over
 
 
@@ -45,20 +48,33 @@ class Contents:
         Raises:
             StaleVersionError: somebody replaced the version in the store.
         """
+        while True:
+            before = (node.version, node.key, tuple(node.layers))
+            try:
+                return await self._read(node, stream, offset, length)
+            except StaleVersionError:
+                if not await _changed_by_us(node, before):
+                    raise
+
+    async def _read(self, node: FileNode, stream: ReadStream, offset: int, length: int) -> bytes:
         length = min(length, node.size_bytes - offset)
         if length <= 0:
             return b""
         if not node.layers and node.version is not None:
             return await self._read_version(node, stream, offset, length)
-        pieces = list(_resolve(node.layers, 0, node.version, offset, offset + length))
         chunks: list[bytes] = []
-        for start, stop, layer, remote in pieces:
-            if layer is not None:
-                chunks.append(await _read_layer(layer, start, stop - start))
-            elif remote:
-                chunks.append(await self._read_version(node, stream, start, stop - start))
-            else:
-                chunks.append(bytes(stop - start))
+        with ExitStack() as pins:
+            for layer in node.layers:
+                pins.enter_context(layer.pinned())
+            for start, stop, held_by, remote in list(
+                _resolve(node.layers, 0, node.version, offset, offset + length)
+            ):
+                if held_by is not None:
+                    chunks.append(await _read_layer(held_by, start, stop - start))
+                elif remote:
+                    chunks.append(await self._read_version(node, stream, start, stop - start))
+                else:
+                    chunks.append(bytes(stop - start))
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def write(self, node: FileNode, offset: int, data: bytes) -> None:
@@ -175,6 +191,15 @@ def _resolve(
         yield from _resolve(layers, at + 1, version, first, visible)
         if visible < last:
             yield visible, last, None, False
+
+
+async def _changed_by_us(node: FileNode, before: tuple[object, ...]) -> bool:
+    """Whether the bytes are elsewhere now; requests of ours that may be moving them are waited for."""
+    while before == (node.version, node.key, tuple(node.layers)):
+        if not any(operation.state is State.SENT for operation in node.pending()):
+            return False
+        await trio.sleep(SETTLE_POLL_S)
+    return True
 
 
 async def _read_layer(layer: StagedFile, offset: int, length: int) -> bytes:

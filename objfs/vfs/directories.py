@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from objfs.errors import NotFoundError, ObjectStoreError
+from objfs.errors import NotFoundError, ObjectStoreError, StaleVersionError
 from objfs.vfs.attributes import Defaults, decode, default_attributes
 from objfs.vfs.names import RESERVED_ROOT, is_showable
 from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node, Tree, is_ours
@@ -32,6 +32,7 @@ STAT_AHEAD = (8, 256)  # first and greatest number of entries proven ahead of th
 WALK_AFTER = 2  # so many sibling directories listed one after another are a walk
 WALK_WITHIN_S = 2.0
 WALK_PAGES = 20  # most pages of one flat listing before the directory itself is listed
+PROVE_TRIES = 5  # another version may take the name while one is being looked at
 ABSENT_MAX = 10_000  # remembered negative answers per directory
 
 
@@ -146,12 +147,24 @@ class Directories:
             return None
         if not is_showable(name) or (parent.parent is None and name == RESERVED_ROOT):
             return None
-        last_known = child.proven if child is not None else parent.listed_at > NEVER
-        if last_known:
+        known = child if child is not None and child.proven else None
+        if known is not None or (child is None and parent.listed_at > NEVER):
             await self._or_stale(lambda: self._refresh(parent, name))
         else:
             await self._refresh(parent, name)
-        return parent.children.get(name)
+        return await self._proven_child(parent, name, known)
+
+    async def _proven_child(self, parent: DirectoryNode, name: str, known: Node | None) -> Node | None:
+        """The child as programs may see it; what was `known` stands if the store did not answer."""
+        for _ in range(PROVE_TRIES):
+            child = parent.children.get(name)
+            if child is None or child.proven:
+                return child
+            if child is known:
+                child.proven = True
+            else:
+                await self.prove(child)
+        raise StaleVersionError(f"{name!r} changes faster than it can be looked at")
 
     async def _or_stale(self, refresh: Callable[[], Awaitable[None]]) -> None:
         """Refresh what is known; if the store does not answer, what is known stands."""

@@ -31,8 +31,8 @@ from objfs.store.values import (
 )
 
 if TYPE_CHECKING:
-    import random
     import builtins
+    import random
     from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
