@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+_ZERO_BYTES = 1024 * 1024
 FREE_CHECK_BYTES = 8 * 1024 * 1024  # free disk is looked at at least once per so many staged bytes
 JOURNAL_ROOM_BYTES = 16 * 1024 * 1024  # the journal and its WAL must always be able to grow a little
 
@@ -41,6 +42,7 @@ class StagedState:
         base_limit: bytes of the base that show through where nothing is staged.
         extents: staged ranges.
         fsynced: whether the file's bytes were made durable before the record was.
+        torn: the machine went down before they were, so that they may be anything.
     """
 
     file_id: int
@@ -48,6 +50,7 @@ class StagedState:
     base_limit: int
     extents: tuple[tuple[int, int], ...]
     fsynced: bool = False
+    torn: bool = False
 
 
 class StagedFile:
@@ -251,6 +254,7 @@ class Staging:
         last = max((stop for _, stop in state.extents), default=0)
         if path.stat().st_size < last:
             raise OSError(errno.EIO, f"staged file {path.name} is shorter than journaled")
+        _clear_rest(path, staged.extents, last, state.length)
         self.account(staged.extents.total_bytes)
         return staged
 
@@ -279,6 +283,32 @@ class Staging:
 
     def _file_path(self, file_id: int) -> Path:
         return self._path / f"{file_id:016x}"
+
+
+def _clear_rest(path: Path, extents: Extents, last: int, length: int) -> None:
+    """Zero what was written after the last journal entry: it was never acknowledged, and would be uploaded."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.ftruncate(descriptor, last)
+        os.ftruncate(descriptor, length)
+        for start, stop, is_staged in extents.pieces(0, last):
+            if not is_staged:
+                _clear_range(descriptor, start, stop)
+    finally:
+        os.close(descriptor)
+
+
+def _clear_range(descriptor: int, start: int, stop: int) -> None:
+    while start < stop:
+        try:
+            first = os.lseek(descriptor, start, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # no data from here on
+                return
+            raise
+        start = min(os.lseek(descriptor, first, os.SEEK_HOLE), first + _ZERO_BYTES, stop)
+        if first < start:
+            os.pwrite(descriptor, bytes(start - first), first)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from objfs.upload.operations import NOTHING, UNKNOWN, Base, Kind, Operation, Sta
 from objfs.upload.order import Order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from objfs.store.values import PutOptions, Version
     from objfs_cache.journal import Journal
@@ -199,7 +199,7 @@ class Ledger:
                 if last is not None and last.kind is Kind.RENAME:
                     operation.source = last.source
                     self._append(operation)
-                    self._delete_unless_absent(source, last.base, after=operation)
+                    self._delete_unless_absent(source, last.base, after=[operation])
                 else:
                     self._append(operation)
         self._touch(operation)
@@ -433,13 +433,13 @@ class Ledger:
 
     # -- parts --------------------------------------------------------------------------------------
 
-    def _append(self, operation: Operation, *, after: Operation | None = None) -> None:
+    def _append(self, operation: Operation, *, after: Iterable[Operation] = ()) -> None:
         operation.seq = self._journal.next_seq()
         operation.not_before = self._clock() + self._delay_s
         self._journal.write(operation.record())
         self._enter(operation, after=after)
 
-    def _enter(self, operation: Operation, *, after: Operation | None = None) -> None:
+    def _enter(self, operation: Operation, *, after: Iterable[Operation] = ()) -> None:
         if self._order.add(operation, after=after):
             self._release(operation)
 
@@ -533,7 +533,7 @@ class Ledger:
         return last.base
 
     def _delete_unless_absent(
-        self, path: str, base: Base, *, after: Operation | None = None
+        self, path: str, base: Base, *, after: Iterable[Operation] = ()
     ) -> Operation | None:
         if base.absent and not self.concerns(path):
             return None
@@ -552,11 +552,12 @@ class Ledger:
 
     def _move_put(self, operation: Operation, path: str, base: Base, options: PutOptions) -> Operation:
         source, source_base = operation.path, operation.base
+        earlier = self._order.predecessors(operation)  # of the same file: its versions come in order
         self._revoke(operation)
         operation.state = State.WAITING
         operation.path, operation.base, operation.options = path, base, options
-        self._append(operation)
-        self._delete_unless_absent(source, source_base, after=operation)
+        self._append(operation, after=earlier)
+        self._delete_unless_absent(source, source_base, after=[operation])
         return operation
 
 

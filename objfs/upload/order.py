@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from objfs.upload.operations import Kind, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _ADDITIVE = frozenset({Kind.PUT, Kind.MARKER, Kind.SET})
 
@@ -38,14 +38,14 @@ class Order:
     def __iter__(self) -> Iterator[Operation]:
         return iter(self._waits)
 
-    def add(self, operation: Operation, *, after: Operation | None = None) -> bool:
+    def add(self, operation: Operation, *, after: Iterable[Operation] = ()) -> bool:
         """Append an operation behind all present ones; returns whether it waits for none.
 
         Args:
             operation: the new one.
-            after: one more operation to wait for, whatever its paths.
+            after: more operations to wait for, whatever their paths.
         """
-        waits: set[Operation] = {after} if after is not None else set()
+        waits: set[Operation] = set(after)
         for path in _paths(operation):
             waits.update(other for other in self._related(path) if not _commute(operation, other, path))
         self._waits[operation] = waits
@@ -68,6 +68,10 @@ class Order:
             if not self._waits[other]:
                 freed.append(other)
         return freed
+
+    def predecessors(self, operation: Operation) -> list[Operation]:
+        """Operations that it waits for."""
+        return list(self._waits[operation])
 
     def is_free(self, operation: Operation) -> bool:
         """Whether it waits for no other."""

@@ -299,7 +299,7 @@ class Directories:
     async def _walk(self, wanted: DirectoryNode) -> bool:
         """List flatly from `wanted` on, for all directories below its parent; False if it was too much."""
         top = wanted.parent
-        if top is None:
+        if top is None or wanted.origin is not None:
             return False
         moves, begun_at = self._tree.moves, trio.current_time()
         prefix, start = top.prefix, wanted.prefix

@@ -296,7 +296,10 @@ def _difference(wanted: File | Folder, seen: Entry, *, crashed: bool) -> list[st
         found.append(f"mtime {mtime_ns}, should be {wanted.mtime_ns}")
     allowed = wanted.history if crashed else [wanted.content]
     if content not in allowed and not (len(allowed) > 1 and _is_mix(content, allowed)):
-        found.append(f"content {_short(content)}, should be {' or '.join(map(_short, allowed))}")
+        at = next((at for at, (a, b) in enumerate(zip(content, allowed[-1], strict=False)) if a != b), 0)
+        found.append(
+            f"at {at} {content[at : at + 9]!r}, content {_short(content)}, should be {' or '.join(map(_short, allowed))}"
+        )
     return found
 
 
