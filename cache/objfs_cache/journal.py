@@ -42,6 +42,8 @@ CREATE TABLE IF NOT EXISTS operation (
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
+_TORN = -1  # in the column `fsynced`: the bytes were not durable when the machine went down
+
 _WRITE = "INSERT OR REPLACE INTO operation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -112,7 +114,7 @@ class Journal:
             staged.length if staged else 0,
             staged.base_limit if staged else 0,
             json.dumps(staged.extents) if staged else "[]",
-            int(staged.fsynced) if staged else 0,
+            _TORN if staged and staged.torn else int(staged.fsynced) if staged else 0,
         )
 
     def remove(self, seq: int) -> None:
@@ -186,15 +188,27 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> bool:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_SCHEMA)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        boot_id = BOOT_ID_PATH.read_text().strip()
-        before = connection.execute("SELECT value FROM meta WHERE name = 'boot_id'").fetchone()
-        connection.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
+        return _note_boot(connection)
     except sqlite3.Error as error:
         raise JournalError(
             f"The journal {path} cannot be read ({error}); it was left as it is, "
             "choose another cache with --cache-dir."
         ) from error
-    return before is not None and before[0] != boot_id
+
+
+def _note_boot(connection: sqlite3.Connection) -> bool:
+    """Whether this is another boot; what was not fsynced is then marked for good as torn."""
+    boot_id = BOOT_ID_PATH.read_text().strip()
+    connection.execute("BEGIN IMMEDIATE")
+    before = connection.execute("SELECT value FROM meta WHERE name = 'boot_id'").fetchone()
+    rebooted = before is not None and before[0] != boot_id
+    if rebooted:
+        connection.execute(
+            "UPDATE operation SET fsynced = ? WHERE staged_id IS NOT NULL AND fsynced = 0", (_TORN,)
+        )
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
+    connection.execute("COMMIT")
+    return rebooted
 
 
 def _record(row: tuple[object, ...]) -> Record:
@@ -206,7 +220,8 @@ def _record(row: tuple[object, ...]) -> Record:
             length=int(str(length)),
             base_limit=int(str(base_limit)),
             extents=tuple((int(start), int(stop)) for start, stop in json.loads(str(extents))),
-            fsynced=bool(fsynced),
+            fsynced=fsynced == 1,
+            torn=fsynced == _TORN,
         )
     return Record(
         seq=int(str(seq)),

@@ -529,7 +529,7 @@ def load_operations(journal: Journal, staging: Staging) -> list[Operation]:
     for record in journal.load():
         operation = from_record(record)
         state = record.staged
-        if state is not None and (state.fsynced or not journal.rebooted):
+        if state is not None and not state.torn:
             try:
                 operation.staged = staging.reopen(state)
             except OSError as error:
