@@ -37,6 +37,8 @@ class Ledger:
         self._pushes = itertools.count()
         self._running: set[Operation] = set()
         self._revoked: list[Operation] = []
+        self.touched_at = -math.inf
+        """Trio time at which a program last changed something."""
         self._on_change: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
@@ -218,7 +220,8 @@ class Ledger:
         """
         moving = self._order.below(source)
         with self._step():
-            if local and all(_movable(operation, source) for operation in moving):
+            has_marker = any(one.kind is Kind.MARKER and one.path == source for one in moving)
+            if local and has_marker and all(_movable(operation, source) for operation in moving):
                 for operation in moving:
                     self._revoke(operation)
                 for operation in moving:
@@ -511,7 +514,8 @@ class Ledger:
         operation.state = State.DONE
 
     def _touch(self, operation: Operation) -> None:
-        operation.not_before = self._clock() + self._delay_s
+        self.touched_at = self._clock()
+        operation.not_before = self.touched_at + self._delay_s
         self._schedule(operation)
         self._on_change()
 

@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BUSY_S = 0.25  # a program changed something so lately that it is probably not done
+BUSY_OPERATIONS = 3  # under way meanwhile: programs first, they share processor and interpreter with uploads
 DELETE_BATCH = 1000  # S3: most keys of one DeleteObjects request
 QUICK_ATTEMPTS = 3  # answers to a condition that was settled since are not waited for, unless they go on
 NAME_MAX_BYTES = 255  # as everywhere on Linux (limits.h)
@@ -232,7 +234,12 @@ class Uploader:
         return max(start, self._outage.probe_at, trio.current_time() + 0.01)
 
     def _free_slots(self) -> int:
-        return (1 if self._outage.lasts else self._slots) - len(self._in_flight)
+        slots = self._slots
+        if self._outage.lasts:
+            slots = 1
+        elif not self._drainers and trio.current_time() - self.ledger.touched_at < BUSY_S:
+            slots = min(slots, BUSY_OPERATIONS)
+        return slots - len(self._in_flight)
 
     def _next_batches(self) -> list[list[Operation]]:
         """Operations to start now: deletes together, everything else one by one."""
