@@ -43,7 +43,6 @@ class StagedState:
         extents: staged ranges.
         fsynced: whether the file's bytes were made durable before the record was.
         torn: the machine went down before they were, so that they may be anything.
-        torn: the machine went down before they were, so that they may be anything.
     """
 
     file_id: int
