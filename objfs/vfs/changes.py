@@ -101,12 +101,12 @@ class Changes:
         operation = self._put_of(node)
         if not node.dirty:
             if operation is not None and operation.held and not held:
-                self._ledger.commit(operation, encode(node.attributes, node.name), held=False)
+                self._commit_put(operation, node, held=False)
             return operation
-        options = encode(node.attributes, node.name)
         if operation is not None:
-            self._ledger.commit(operation, options, held=held)
+            self._commit_put(operation, node, held=held)
         else:
+            options = encode(node.attributes, node.name)
             operation = self._ledger.put(
                 node.path, options=options, base=node.base(), staged=node.layers[0], held=held
             )
@@ -125,7 +125,7 @@ class Changes:
         elif isinstance(node, FileNode):
             operation = self._put_of(node)
             if operation is not None:
-                self._ledger.commit(operation, options, held=operation.held)
+                self._commit_put(operation, node, held=operation.held)
             elif node.dirty:
                 self.commit(node, held=True)
             else:
@@ -237,6 +237,7 @@ class Changes:
                     await self._contents.save(node)
                 except (OSError, ObjfsError) as error:
                     log.warning("open file %r loses its old content: %s", operation.path, error)
+                self._tree.drop_if_unused(node)
 
     def done(self, operation: Operation, version: Version | None) -> None:
         """See `Observer`."""
@@ -277,6 +278,7 @@ class Changes:
                 node.local = False
                 node.listed_at = node.changed_at
         node.checked_at = node.changed_at
+        self._stored_below(node)
 
     def _file_done(self, node: FileNode, operation: Operation, version: Version | None) -> None:
         if version is None:  # somebody else took the object away; find out what is there now
@@ -325,6 +327,14 @@ class Changes:
         self._owners[operation] = node
         if operation not in node.pending():
             node.operations.append(operation)
+
+    def _commit_put(self, operation: Operation, node: FileNode, *, held: bool) -> None:
+        """Journal content and attributes; a rename that waits behind the put has attributes of its own."""
+        options = encode(node.attributes, node.name)
+        with self._ledger.journal.transaction():
+            self._ledger.commit(operation, options, held=held)
+            if node.pending()[-1] is not operation:
+                self._own(self._ledger.set_attributes(node.path, base=node.base(), options=options), node)
 
     def _put_of(self, node: FileNode) -> Operation | None:
         """The put that still may be changed, if the newest layer waits in one."""
