@@ -136,7 +136,10 @@ class Contents:
             layer.discard()
             raise
         layer.sealed = True
-        node.layers.append(layer)
+        if node.layers and node.layers[-1].complete:  # saved by somebody else meanwhile
+            layer.discard()
+        else:
+            node.layers.append(layer)
 
     async def _read_version(self, node: FileNode, stream: ReadStream, offset: int, length: int) -> bytes:
         while True:
