@@ -101,9 +101,13 @@ def test_finish_that_cannot_be_noted_keeps_the_operation(
 
 def test_full_disk_is_told_as_enospc(journal: Journal, ledger: Ledger) -> None:
     journal._connection.execute("PRAGMA max_page_count = 1")
-    with pytest.raises(JournalError, match="full") as told:
+
+    def fill() -> None:
         for number in range(1000):
             put(ledger, f"{number}" * 50)
+
+    with pytest.raises(JournalError, match="full") as told:
+        fill()
     assert told.value.errno == errno.ENOSPC
     assert all(operation.kind is Kind.PUT for operation in ledger)
     assert len(ledger) == len(journal.load())
