@@ -49,6 +49,7 @@ class Changes:
         self._max_metadata_bytes = max_metadata_bytes
         self._retire = retire
         self._owners: dict[Operation, Node] = {}
+        self._epochs: dict[Operation, int] = {}
         self.dirty: set[FileNode] = set()
 
     # -- making things ------------------------------------------------------------------------------
@@ -71,6 +72,7 @@ class Changes:
 
     def mkdir(self, parent: DirectoryNode, name: str, node: DirectoryNode) -> None:
         """A new directory."""
+        node.epoch = self._tree.next_epoch()
         self._tree.attach(parent, name, node)
         node.proven = node.local = True
         node.gone = dict.fromkeys(self._ledger.leaving(node.path), PENDING)
@@ -200,7 +202,7 @@ class Changes:
                 self.commit(below, held=True)
         operation = self._ledger.rename_tree(source, path, local=node.local)
         if operation is not None:
-            self._own(operation, node)
+            self.restore(operation, node)
         self._tree.move(node, parent, name, stays=operation is not None)
         self._moved(old_parent, parent)
 
@@ -223,6 +225,8 @@ class Changes:
     def restore(self, operation: Operation, node: Node) -> None:
         """An operation of an earlier life shows in this node."""
         self._own(operation, node)
+        if operation.kind is Kind.RENAME_TREE:
+            self._epochs[operation] = self._tree.next_epoch()
 
     async def before_replace(self, operation: Operation) -> None:
         """See `Observer`: programs that hold the old version open keep its bytes."""
@@ -253,7 +257,8 @@ class Changes:
 
     def tree_copied(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
         """See `Observer`: everything below the tree is read from its new place from now on."""
-        self._tree.tree_moved(f"{operation.source}/", f"{operation.path}/")
+        epoch = self._epochs.pop(operation, 0)
+        self._tree.tree_moved(f"{operation.source}/", f"{operation.path}/", epoch=epoch)
         for node in list(self._tree.nodes.values()) if moved else ():
             if isinstance(node, FileNode) and node.version is not None:
                 before, after = moved.get(node.key, (None, node.version))

@@ -147,6 +147,7 @@ class DirectoryNode(Node):
         handles: open handles.
         walked_at, opened_children: when, and how many, children were opened one after another lately.
         origin: the prefix where the content is in the store, while that is not the directory's own.
+        epoch: when it was made, among the moves of directories; what others made is as old as its parent.
     """
 
     children: dict[str, Node] = field(default_factory=dict)
@@ -159,6 +160,7 @@ class DirectoryNode(Node):
     marker: bool | None = None
     local: bool = False
     origin: str | None = None
+    epoch: int = -1
     handles: int = 0
     walked_at: float = NEVER
     opened_children: int = 0
@@ -190,6 +192,12 @@ class Tree:
         self.displaced: set[Node] = set()
         self.moves = 0
         """Number of directory moves so far: a listing that saw one in the middle has to be begun anew."""
+        self._epochs = itertools.count(1)
+        self.root.epoch = 0
+
+    def next_epoch(self) -> int:
+        """A number greater than all before."""
+        return next(self._epochs)
 
     def new_file(self, name: str, attributes: Attributes) -> FileNode:
         """A file inode without a place yet."""
@@ -207,6 +215,8 @@ class Tree:
         """Give a node its place. What was there has been detached before."""
         node.parent = parent
         node.name = name
+        if isinstance(node, DirectoryNode) and node.epoch < 0:
+            node.epoch = parent.epoch
         parent.children[name] = node
         parent.gone.pop(name, None)
         parent.absent.pop(name, None)
@@ -251,11 +261,13 @@ class Tree:
             old_parent.gone[old_name] = PENDING
         self.attach(parent, name, node)
 
-    def tree_moved(self, old_prefix: str, new_prefix: str) -> None:
-        """All objects below a prefix are elsewhere in the store now."""
+    def tree_moved(self, old_prefix: str, new_prefix: str, *, epoch: int) -> None:
+        """All objects below a prefix are elsewhere in the store now; directories made since `epoch` are not."""
         self.moves += 1
         for node in list(self.displaced):
             if isinstance(node, DirectoryNode) and node.origin is not None:
+                if node.epoch >= epoch:
+                    continue
                 node.origin = _moved(node.origin, old_prefix, new_prefix)
             elif isinstance(node, FileNode) and node.remote_key is not None:
                 node.remote_key = _moved(node.remote_key, old_prefix, new_prefix)

@@ -69,6 +69,7 @@ class _Replay:
         if not isinstance(node, DirectoryNode):
             self._remove(parent, name)
             node = self._tree.new_directory(name, attributes)
+            node.epoch = self._tree.next_epoch()
             self._tree.attach(parent, name, node)
             leaving = self._ledger.leaving(operation.path, before=operation.seq)
             node.gone = dict.fromkeys(leaving, PENDING)
@@ -104,9 +105,9 @@ class _Replay:
         node = self._directory(source_parent, source_name)
         self._remove(parent, name)
         self._tree.move(node, parent, name)
-        if operation.copied:
-            self._tree.tree_moved(f"{operation.source}/", f"{operation.path}/")
         self._changes.restore(operation, node)
+        if operation.copied:
+            self._changes.tree_copied(operation, {})
 
     def _file(self, path: str, attributes: Attributes) -> FileNode:
         parent, name = self._place(path)
