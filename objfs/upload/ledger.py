@@ -293,13 +293,13 @@ class Ledger:
 
     def is_leaving(self, path: str, *, before: float = math.inf) -> bool:
         """Whether all that the store has below a path is to be moved away by operations before a seq."""
-        above = [*self._order.covering(path), *self._order.below(path)]
-        return any(
-            operation.kind is Kind.RENAME_TREE
-            and operation.seq < before
-            and f"{path}/".startswith(f"{operation.source}/")
-            for operation in above
-        )
+        last: Operation | None = None
+        for operation in {*self._order.covering(path), *self._order.below(path)}:
+            if operation.kind is Kind.RENAME_TREE and operation.seq < before:
+                is_above = _is_within(path, operation.source) or _is_within(path, operation.path)
+                if is_above and (last is None or last.seq < operation.seq):
+                    last = operation
+        return last is not None and _is_within(path, last.source)
 
     def next_start(self) -> float | None:
         """Trio time at which the next free operation may start, or None if there is none."""
@@ -568,6 +568,10 @@ class Ledger:
 def moved_path(path: str, source: str, target: str) -> str | None:
     """Where a path is after a directory was renamed, or None if it was not below it."""
     return target + path[len(source) :] if path.startswith(f"{source}/") else None
+
+
+def _is_within(path: str, top: str) -> bool:
+    return f"{path}/".startswith(f"{top}/")
 
 
 def _movable(operation: Operation, source: str) -> bool:

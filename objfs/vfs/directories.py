@@ -211,6 +211,9 @@ class Directories:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(head)
             nursery.start_soon(look_below)
+        if parent.prefix + name != key:
+            await self._probe(parent, name)  # the directory was moved meanwhile: nothing was learnt
+            return
         if not self._may_update(parent, name, begun_at):
             return
         if below:
@@ -346,6 +349,8 @@ class Directories:
     # -- merging ------------------------------------------------------------------------------------
 
     def _merge(self, directory: DirectoryNode, listing: Listing, *, complete: bool) -> None:
+        if directory.local:
+            return  # what the store has there is still leaving
         begun_at = listing.begun_at
         if directory.parent is None:
             listing.folders.discard(RESERVED_ROOT)
@@ -480,12 +485,14 @@ class Directories:
             self._proving.pop(node).set()
 
     async def _prove_one(self, node: Node) -> None:
-        begun_at = trio.current_time()
+        begun_at, key = trio.current_time(), node.key
         try:
-            info = await self._store.head(node.key)
+            info = await self._store.head(key)
         except NotFoundError:
             info = None
         parent = node.parent
+        if node.key != key:
+            return  # it was moved meanwhile: nothing was learnt
         if parent is None or node.proven or not self._may_update(parent, node.name, begun_at):
             return
         if isinstance(node, DirectoryNode):

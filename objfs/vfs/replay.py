@@ -69,11 +69,12 @@ class _Replay:
         if not isinstance(node, DirectoryNode):
             self._remove(parent, name)
             node = self._tree.new_directory(name, attributes)
-            node.epoch = self._tree.next_epoch()
+            node.local = self._ledger.is_leaving(operation.path, before=operation.seq)
+            if node.local:
+                node.epoch = self._tree.next_epoch()
             self._tree.attach(parent, name, node)
             leaving = self._ledger.leaving(operation.path, before=operation.seq)
             node.gone = dict.fromkeys(leaving, PENDING)
-            node.local = self._ledger.is_leaving(operation.path, before=operation.seq)
         node.attributes = attributes
         node.proven = True
         self._changes.restore(operation, node)
