@@ -58,6 +58,7 @@ class StagedFile:
 
     __slots__ = (
         "_fd",
+        "_has_excess",
         "_is_doomed",
         "_pins",
         "_staging",
@@ -76,6 +77,7 @@ class StagedFile:
         self._fd = fd
         self._pins = 0
         self._is_doomed = False
+        self._has_excess = False
         self.file_id = file_id
         self.path = path
         self.extents = Extents()
@@ -103,7 +105,7 @@ class StagedFile:
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Write, or raise NoSpaceError with nothing acknowledged."""
         self.begin_write(len(data))
-        self._pwrite(offset, data)
+        self.write_bytes(offset, data)
         self.end_write(offset, len(data))
 
     def begin_write(self, length: int) -> None:
@@ -117,6 +119,7 @@ class StagedFile:
 
     def write_bytes(self, offset: int, data: bytes | memoryview) -> None:
         """The part of a write that blocks. Any thread, one at a time."""
+        self.trim()
         self._pwrite(offset, data)
 
     def end_write(self, offset: int, length: int) -> None:
@@ -132,15 +135,28 @@ class StagedFile:
         self._changed()
 
     def truncate(self, length: int) -> None:
-        """Set the length; bytes beyond the old one read as zeros."""
+        """Set the length; bytes beyond the old one read as zeros.
+
+        A shorter length is journaled before the file itself is cut, which `trim` or the next change does: a
+        crash in between leaves what the journal tells of.
+        """
         if length < self.length:
             before = self.extents.total_bytes
             self.extents.cut(length)
             self._staging.account(self.extents.total_bytes - before)
             self.base_limit = min(self.base_limit, length)
-        os.ftruncate(self._descriptor(), length)
+            self._has_excess = True
+        else:
+            self.trim()
+            os.ftruncate(self._descriptor(), length)
         self.length = length
         self._changed()
+
+    def trim(self) -> None:
+        """Cut off what is beyond the length."""
+        if self._has_excess:
+            os.ftruncate(self._descriptor(), self.length)
+            self._has_excess = False
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of the local file; zeros where it has none."""

@@ -116,11 +116,13 @@ class Contents:
         node.layers.insert(0, layer)
         return layer
 
-    def truncate(self, node: FileNode, length: int) -> None:
-        """Set the length. The node's lock is held by the caller."""
+    def truncate(self, node: FileNode, length: int) -> StagedFile:
+        """Set the length. The node's lock is held by the caller, who trims the layer once that is journaled."""
         if length > node.size_bytes:
             self._staging.reserve(0)
-        self.writable(node).truncate(length)
+        layer = self.writable(node)
+        layer.truncate(length)
+        return layer
 
     async def save(self, node: FileNode) -> None:
         """Fetch all of a version into a private layer: its object is about to be replaced by ourselves."""

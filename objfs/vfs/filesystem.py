@@ -525,11 +525,14 @@ class FileSystem:
     async def _truncate(self, node: FileNode, length: int) -> None:
         async with node.exclusively():
             if length == node.size_bytes:
+                node.attributes.touch(content=True)
+                self._changes.set_attributes(node)
                 return
             self._changes.hold(node)
-            self._contents.truncate(node, length)
+            layer = self._contents.truncate(node, length)
             self._changes.wrote(node)
             self._changes.commit(node, held=node.writers > 0)
+            layer.trim()
         if not node.writers:
             await self._settle(node)
 
