@@ -11,8 +11,8 @@ import errno
 import json
 import os
 import sqlite3
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,14 +176,44 @@ def open_journal(path: Path) -> Iterator[Journal]:
         connection.close()
 
 
+def peek_journal(path: Path) -> list[Record]:
+    """All rows in order, without a change to anything, also while another process uses the journal.
+
+    Raises:
+        CacheFormatError: a newer objfs wrote it.
+        JournalError: it cannot be read.
+    """
+    if not path.exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            _check_version(connection, path)
+            boot_id = connection.execute("SELECT value FROM meta WHERE name = 'boot_id'").fetchone()
+            rows = connection.execute("SELECT * FROM operation ORDER BY seq").fetchall()
+    except sqlite3.Error as error:
+        raise JournalError(f"The journal {path} cannot be read: {error}.") from error
+    rebooted = boot_id is not None and boot_id[0] != BOOT_ID_PATH.read_text().strip()
+    return [_torn_unless_fsynced(_record(row)) if rebooted else _record(row) for row in rows]
+
+
+def _torn_unless_fsynced(record: Record) -> Record:
+    if record.staged is None or record.staged.fsynced:
+        return record
+    return replace(record, staged=replace(record.staged, torn=True))
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if found > SCHEMA_VERSION:
+        raise CacheFormatError(
+            f"The journal {path} has format {found}, this objfs knows {SCHEMA_VERSION}; "
+            "use the newer objfs that wrote it."
+        )
+
+
 def _prepare(connection: sqlite3.Connection, path: Path) -> bool:
     try:
-        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if found > SCHEMA_VERSION:
-            raise CacheFormatError(
-                f"The journal {path} has format {found}, this objfs knows {SCHEMA_VERSION}; "
-                "use the newer objfs that wrote it."
-            )
+        _check_version(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_SCHEMA)

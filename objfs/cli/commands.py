@@ -17,6 +17,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_EndpointUrl = Annotated[
+    str | None, typer.Option(metavar="URL", help="S3 service other than AWS.", rich_help_panel="Store")
+]
+_Region = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Region of the bucket.", rich_help_panel="Store")
+]
+_Profile = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Profile of the AWS configuration files.", rich_help_panel="Store"),
+]
+_CacheDir = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where the mount had its cache (default: ~/.cache/objfs; root: /var/cache/objfs).",
+        rich_help_panel="Store",
+    ),
+]
 _STORE, _CACHE, _FILES, _RUN = "Store", "Cache", "Files", "Daemon"
 
 
@@ -233,3 +251,33 @@ def status(
     from objfs.cli.status import status as run
 
     return run(Path(mountpoint) if mountpoint else None, as_json=as_json)
+
+
+@app.command()
+def flush(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MOUNTPOINT|URL]", help="Default: all mounts of yours, and what earlier ones left."
+        ),
+    ] = None,
+    retry_parked: Annotated[
+        bool, typer.Option("--retry-parked", help="Try again what the store refused.")
+    ] = False,
+    progress: Annotated[
+        bool | None, typer.Option("--progress/--no-progress", help="Show how far it is (default: yes).")
+    ] = None,
+    endpoint_url: _EndpointUrl = None,
+    region: _Region = None,
+    profile: _Profile = None,
+    cache_dir: _CacheDir = None,
+) -> int:
+    """Upload everything that waits, also after the mount has gone; return when it is in the store."""
+    from objfs.cli.flush import flush as run
+
+    flags = _given(endpoint_url=endpoint_url, region=region, profile=profile, cache_dir=cache_dir)
+    return run(target, flags, retry_parked=retry_parked, progress=progress)
+
+
+def _given(**texts: str | None) -> dict[str, str]:
+    return {name: text for name, text in texts.items() if text is not None}

@@ -17,10 +17,10 @@ from objfs.cli.logs import configure_logging
 from objfs.config import build_settings, settings_in_environment, split_mount_options
 from objfs.errors import ObjfsError, UsageError
 from objfs.store.registry import known_schemes
-from objfs.store.urls import StoreOptions, StoreUrl, store_identity
+from objfs.store.urls import StoreOptions, StoreUrl, s3_endpoint, store_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from objfs.config import MountSettings
@@ -52,17 +52,26 @@ def read_settings(
     url: str, mountpoint: Path, flags: Mapping[str, str], options: Sequence[str]
 ) -> MountSettings:
     """The settings of a command line; flags outrank `-o` options, and those `OBJFS_…` variables."""
+    layers = [settings_in_environment(os.environ), split_mount_options(options), flags]
+    settings = settings_for(url, mounts.resolve_mountpoint(mountpoint), layers)
+    parsed = StoreUrl.parse(url)
+    if parsed.scheme == "file":
+        _refuse_nesting(settings.mountpoint, parsed.bucket)
+    return settings
+
+
+def settings_for(url: str, mountpoint: Path, layers: Iterable[Mapping[str, str]]) -> MountSettings:
+    """Checked settings, with the endpoint and the identity of the store."""
     parsed = StoreUrl.parse(url)
     if parsed.scheme not in known_schemes():
         raise UsageError(
             f"{parsed.scheme}:// is not known; use {', '.join(f'{s}://' for s in known_schemes())}."
         )
-    layers = [settings_in_environment(os.environ), split_mount_options(options), flags]
-    settings = build_settings(url, mounts.resolve_mountpoint(mountpoint), layers)
-    if parsed.scheme == "file":
-        _refuse_nesting(settings.mountpoint, parsed.bucket)
-    identity = store_identity(parsed, StoreOptions(endpoint_url=settings.endpoint_url))
-    return replace(settings, store_identity=identity)
+    settings = build_settings(url, mountpoint, layers)
+    options = StoreOptions(endpoint_url=settings.endpoint_url)
+    endpoint_url = s3_endpoint(parsed, options) if parsed.scheme == "s3" else settings.endpoint_url
+    identity = store_identity(parsed, options)
+    return replace(settings, store_identity=identity, endpoint_url=endpoint_url)
 
 
 def serve(settings: MountSettings, report: Callable[[Outcome], None]) -> int:

@@ -33,3 +33,8 @@ def show_seconds(seconds: float) -> str:
 def show_files(count: int) -> str:
     """`1 file`, `3 files`."""
     return f"{count:,} file{'' if count == 1 else 's'}"
+
+
+def show_changes(count: int) -> str:
+    """`1 change`, `3 changes`."""
+    return f"{count:,} change{'' if count == 1 else 's'}"

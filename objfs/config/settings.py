@@ -102,7 +102,7 @@ class MountSettings:
     @property
     def cache_path(self) -> Path:
         """Folder of this store's blocks, staged files and journal."""
-        return (self.cache_dir or _default_cache_base()) / self.mount_id
+        return (self.cache_dir or default_cache_base()) / self.mount_id
 
     @property
     def log_path(self) -> Path:
@@ -240,7 +240,8 @@ def _at_least(least: Number, parser: Callable[[str], Number], shown: str) -> Cal
     return parse
 
 
-def _default_cache_base() -> Path:
+def default_cache_base() -> Path:
+    """Where cache folders are unless `--cache-dir` says otherwise."""
     if os.geteuid() == 0:
         return Path("/var/cache/objfs")
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "objfs"

@@ -44,9 +44,13 @@ class ControlClient:
         """What the mount tells of itself."""
         return status_from_json(self._ask({"command": "status"}))
 
-    def drain(self) -> Iterator[DrainProgress]:
-        """Wait until nothing waits for its upload, with a progress every fraction of a second."""
-        self._send({"command": "drain"})
+    def drain(self, *, retry_parked: bool = False) -> Iterator[DrainProgress]:
+        """Wait until nothing waits for its upload, with a progress every fraction of a second.
+
+        Args:
+            retry_parked: try what the store refused once more.
+        """
+        self._send({"command": "drain", "retry_parked": retry_parked})
         while "progress" in (answer := self._receive()):
             yield progress_from_json(answer["progress"])
         _result(answer)

@@ -118,19 +118,13 @@ class MountLife:
 
     def progress(self) -> DrainProgress:
         """How far the uploads are."""
-        status = self._uploader.status()
-        return DrainProgress(
-            waiting_files=status.waiting_files,
-            waiting_bytes=status.waiting_bytes,
-            waiting_changes=status.waiting_operations - status.waiting_files,
-            uploaded_files=status.uploaded_files,
-            uploaded_bytes=status.uploaded_bytes,
-            parked_count=len(status.parked),
-            error=_shorten(status.last_error) if status.offline_since_s is not None else None,
-        )
+        return drain_progress(self._uploader.status())
 
-    async def drain(self) -> None:
+    async def drain(self, *, retry_parked: bool) -> None:
         """Upload everything that waits now; what the store refuses for good is left."""
+        if retry_parked:
+            count = self._uploader.ledger.unpark()
+            log.info("%d refused changes are tried again", count)
         await self._uploader.drain()
 
     async def unmount(self, *, drain: bool) -> None:
@@ -227,6 +221,19 @@ class MountLife:
         except ObjectStoreError:  # a refusal is an answer
             return None
         return None
+
+
+def drain_progress(status: UploadStatus) -> DrainProgress:
+    """How far the uploads are."""
+    return DrainProgress(
+        waiting_files=status.waiting_files,
+        waiting_bytes=status.waiting_bytes,
+        waiting_changes=status.waiting_operations - status.waiting_files,
+        uploaded_files=status.uploaded_files,
+        uploaded_bytes=status.uploaded_bytes,
+        parked_count=len(status.parked),
+        error=_shorten(status.last_error) if status.offline_since_s is not None else None,
+    )
 
 
 def _uploads_status(status: UploadStatus) -> UploadsStatus:

@@ -5,7 +5,7 @@ A request is `{"command": name, ...}`. Answers are any number of `{"progress": {
 
     ping                       -> ok {"pid"}
     status                     -> ok: values.MountStatus
-    drain                      -> progress: values.DrainProgress ..., ok {}
+    drain {"retry_parked": bool} -> progress: values.DrainProgress ..., ok {}
     unmount {"drain": bool}    -> ok {} once the mountpoint is free; the connection ends when objfs does
 """
 

@@ -36,7 +36,7 @@ class MountControl(Protocol):
 
     def progress(self) -> DrainProgress: ...
 
-    async def drain(self) -> None: ...
+    async def drain(self, *, retry_parked: bool) -> None: ...
 
     async def unmount(self, *, drain: bool) -> None:
         """Free the mountpoint and begin to leave; raises MountError if it is in use."""
@@ -148,17 +148,17 @@ class _Server:
             case "status":
                 await _send(stream, {"ok": status_to_json(await self._mount.status())})
             case "drain":
-                await self._drain(stream)
+                await self._drain(stream, retry_parked=request.get("retry_parked") is True)
             case "unmount":
                 await self._unmount(stream, drain=request.get("drain") is not False)
             case _:
                 await _send(stream, {"error": "no such command"})
 
-    async def _drain(self, stream: trio.SocketStream) -> None:
+    async def _drain(self, stream: trio.SocketStream, *, retry_parked: bool) -> None:
         done = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_progress, stream, done)
-            await self._mount.drain()
+            await self._mount.drain(retry_parked=retry_parked)
             done.set()
         await _send(stream, {"ok": {}})
 

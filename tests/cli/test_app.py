@@ -11,6 +11,7 @@ import pytest
 
 from objfs import app
 from objfs.cli import umount
+from objfs.cli.progress import DrainDisplay, plain_lines
 from objfs.config import build_settings
 from objfs.control.values import DrainProgress
 from objfs.errors import (
@@ -81,27 +82,32 @@ def _step(waiting: int, error: str | None = None) -> DrainProgress:
 
 def test_plain_progress_comes_every_few_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     seconds = count()
-    last = umount._show_lines([_step(waiting) for waiting in range(9, -1, -1)], lambda: float(next(seconds)))
-    assert last == _step(0)
+    display = DrainDisplay(plain_lines(lambda: float(next(seconds))), "wait.")
+    display.follow(_step(waiting) for waiting in range(9, -1, -1))
+    assert display.last == _step(0)
     lines = capsys.readouterr().err.splitlines()
     assert 1 <= len(lines) <= 5
     assert all(line.startswith("objfs: ") and "left to upload" in line for line in lines)
 
 
-def test_a_drain_that_does_not_move_is_given_up() -> None:
+def _silent(advice: str) -> DrainDisplay:
     seconds = count(step=10)
-    steps = umount._until_stalled([_step(2, "refused")] * 20, lambda: float(next(seconds)))
-    with pytest.raises(MountError, match=r"the store does not answer \(refused\) and 2 files wait"):
-        list(steps)
+    return DrainDisplay(lambda _step: None, advice, lambda: float(next(seconds)))
+
+
+def test_a_drain_that_does_not_move_is_given_up() -> None:
+    with pytest.raises(MountError, match=r"the store does not answer \(refused\) and 2 files wait; wait\."):
+        _silent("wait.").follow([_step(2, "refused")] * 20)
 
 
 def test_a_slow_drain_is_not_given_up() -> None:
-    seconds = count(step=10)
-    assert len(list(umount._until_stalled([_step(2)] * 20, lambda: float(next(seconds))))) == 20
+    display = _silent("wait.")
+    display.follow([_step(2)] * 20)
+    assert display.last == _step(2)
 
 
 def test_what_is_left_is_told() -> None:
     assert umount._left_over(_step(3)) == (
         "3 files (3.0 KiB) and 0 other changes stay in the journal; "
-        "the next mount of the same store goes on with them."
+        "the next mount of the same store, or 'objfs flush', goes on with them."
     )

@@ -53,6 +53,7 @@ class PretendedMount:
     def __init__(self) -> None:
         self.left = 3
         self.in_use = False
+        self.retried_parked = False
         self.unmounted: bool | None = None
         self.gone = trio.Event()
 
@@ -69,7 +70,8 @@ class PretendedMount:
             parked_count=0,
         )
 
-    async def drain(self) -> None:
+    async def drain(self, *, retry_parked: bool) -> None:
+        self.retried_parked = retry_parked
         while self.left:
             await trio.sleep(0.01)
             self.left -= 1
@@ -131,6 +133,14 @@ def test_status_and_drain(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert sockets_in(path.parent) == [path]
+
+
+def test_drain_can_retry_what_is_parked(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    with serving(path) as mount, connect(path) as client:
+        for retry in (True, False):
+            list(client.drain(retry_parked=retry))
+            assert mount.retried_parked is retry
 
 
 def test_unmount_tells_the_last_progress(tmp_path: Path) -> None:
