@@ -4,12 +4,13 @@ BIN := .venv/bin
 DEMO := $(CURDIR)/demo
 DEMO_MOUNT := $(BIN)/objfs mount file://$(DEMO)/objects $(DEMO)/mnt --cache-dir $(DEMO)/cache --log-file $(DEMO)/objfs.log
 
-.PHONY: help demo demo-stop test check format bench soak clean
+.PHONY: help demo demo-stop test sim check format bench soak clean
 
 help:
 	@echo "make demo       mount an embedded store at demo/mnt, to play with"
 	@echo "make demo-stop  upload what waits, unmount it"
 	@echo "make test       all tests, with real mounts"
+	@echo "make sim        simulated crashes and faults, SEEDS=1000"
 	@echo "make check      formatting, linters, types, layers"
 	@echo "make bench      speed beside other file systems"
 	@echo "make soak       long tests"
@@ -46,6 +47,10 @@ check: .make/check
 format: .make/check
 	@$(BIN)/ruff format objfs cache tests
 	@$(BIN)/ruff check --fix objfs cache tests
+
+SEEDS ?= 1000
+sim: .make/test
+	@$(BIN)/python -m tests.sim --seeds $(SEEDS) $(ARGS)
 
 bench: .make/check
 	@$(BIN)/python -m tests.bench $(ARGS)

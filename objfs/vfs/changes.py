@@ -72,8 +72,7 @@ class Changes:
 
     def mkdir(self, parent: DirectoryNode, name: str, node: DirectoryNode) -> None:
         """A new directory."""
-        node.epoch = self._tree.next_epoch()
-        self._tree.attach(parent, name, node)
+        self._tree.attach_new(parent, name, node)
         node.proven = node.local = True
         node.gone = dict.fromkeys(self._ledger.leaving(node.path), PENDING)
         self._own(self._ledger.mkdir(node.path, options=encode(node.attributes, name), base=NOTHING), node)

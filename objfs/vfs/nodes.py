@@ -221,6 +221,14 @@ class Tree:
         parent.gone.pop(name, None)
         parent.absent.pop(name, None)
 
+    def attach_new(self, parent: DirectoryNode, name: str, node: DirectoryNode) -> None:
+        """Give a directory made here its place: its content will be there in the store, whatever still moves."""
+        node.epoch = next(self._epochs)
+        self.attach(parent, name, node)
+        if node.prefix != f"{node.path}/":
+            node.origin = f"{node.path}/"
+            self.displaced.add(node)
+
     def detach(self, node: Node) -> None:
         """Take a node out of its directory; it lives on while the kernel or a handle refers to it."""
         if node.parent is None:
@@ -266,9 +274,8 @@ class Tree:
         self.moves += 1
         for node in list(self.displaced):
             if isinstance(node, DirectoryNode) and node.origin is not None:
-                if node.epoch >= epoch:
-                    continue
-                node.origin = _moved(node.origin, old_prefix, new_prefix)
+                if node.epoch < epoch:
+                    node.origin = _moved(node.origin, old_prefix, new_prefix)
             elif isinstance(node, FileNode) and node.remote_key is not None:
                 node.remote_key = _moved(node.remote_key, old_prefix, new_prefix)
             self.settle_place(node)

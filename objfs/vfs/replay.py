@@ -43,7 +43,12 @@ class _Replay:
             self._rename_tree(operation)
 
     def _put(self, operation: Operation) -> None:
-        node = self._file(operation.path, self._attributes(operation, directory=False))
+        attributes = self._attributes(operation, directory=False)
+        parent, name = self._place(operation.path)
+        before = parent.children.get(name)
+        if isinstance(before, FileNode) and stat.S_IFMT(before.attributes.mode ^ attributes.mode):
+            self._remove(parent, name)  # a symlink that became a file, or the other way round
+        node = self._file(operation.path, attributes)
         if operation.staged is not None:
             node.layers.insert(0, operation.staged)
         elif operation.body is not None and stat.S_ISLNK(node.attributes.mode):
@@ -70,9 +75,8 @@ class _Replay:
             self._remove(parent, name)
             node = self._tree.new_directory(name, attributes)
             node.local = self._ledger.is_leaving(operation.path, before=operation.seq)
-            if node.local:
-                node.epoch = self._tree.next_epoch()
-            self._tree.attach(parent, name, node)
+            is_new = node.local or operation.base.absent
+            (self._tree.attach_new if is_new else self._tree.attach)(parent, name, node)
             leaving = self._ledger.leaving(operation.path, before=operation.seq)
             node.gone = dict.fromkeys(leaving, PENDING)
         node.attributes = attributes

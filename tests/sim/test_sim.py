@@ -1,0 +1,61 @@
+"""A few hundred seeds of the simulation, and those that once found a bug."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sim.simulation import Plan, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SEEDS = 200
+PORTION = 20
+
+FOUND = {
+    2: "unlink below a directory on its way forgot the upload that the move carried along",
+    3: "a directory made anew showed what its namesake had not yet moved away",
+    4: "rename there and back copied an object onto itself and deleted it",
+    8: "a rename target's staged file was never given back",
+    54: "bytes written after the last journal entry were uploaded after a crash",
+    81: "after a restart a removed directory showed until its files were deleted",
+    118: "a directory made inside one that was moving was looked for at the old place",
+    269: "an older upload of a file finished after a newer one and was taken for its content",
+    324: "content saved for an open file was never given back",
+    354: "a move of a new directory was lost inside the move of another",
+    370: "a flat listing cut short the directories above the one it began in",
+    722: "a flat listing filled a directory that was made anew",
+    735: "two directories that followed one another under one name were confused",
+    983: "the marker of a directory was asked for where it no longer was",
+    1328: "after a restart a file that replaced a symlink had the symlink's length",
+}
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logger = logging.getLogger("objfs")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(level)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, PORTION))
+def test_promises_hold(first: int) -> None:
+    for seed in range(first, first + PORTION):
+        _simulate(seed)
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_found_once(seed: int) -> None:
+    _simulate(seed)
+
+
+def _simulate(seed: int) -> None:
+    try:
+        simulate(Plan.of(seed))
+    except Exception as error:
+        raise AssertionError(f"{error}\nagain: python -m tests.sim --seed {seed}") from error
