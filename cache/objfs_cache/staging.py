@@ -302,7 +302,7 @@ class Staging:
 
 
 def _clear_rest(path: Path, extents: Extents, last: int, length: int) -> None:
-    """Zero what was written after the last journal entry: it was never acknowledged, and would be uploaded."""
+    """Zero what was written after the last journal entry: never acknowledged, it must not be uploaded."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         os.ftruncate(descriptor, last)

@@ -338,7 +338,7 @@ class Directories:
                 if isinstance(node, DirectoryNode) and part not in node.children:
                     self._discover(node, part, listings[prefix].begun_at)
                 node = node.children.get(part) if isinstance(node, DirectoryNode) else None
-            if isinstance(node, DirectoryNode) and node.prefix == prefix:
+            if isinstance(node, DirectoryNode) and node.prefix == prefix and not node.local:
                 self._merge(node, listings[prefix], complete=True)
 
     def _discover(self, parent: DirectoryNode, name: str, begun_at: float) -> None:
@@ -349,8 +349,6 @@ class Directories:
     # -- merging ------------------------------------------------------------------------------------
 
     def _merge(self, directory: DirectoryNode, listing: Listing, *, complete: bool) -> None:
-        if directory.local:
-            return  # what the store has there is still leaving
         begun_at = listing.begun_at
         if directory.parent is None:
             listing.folders.discard(RESERVED_ROOT)

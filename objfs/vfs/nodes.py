@@ -222,7 +222,7 @@ class Tree:
         parent.absent.pop(name, None)
 
     def attach_new(self, parent: DirectoryNode, name: str, node: DirectoryNode) -> None:
-        """Give a directory made here its place: its content will be there in the store, whatever still moves."""
+        """Give a directory made here its place: there its content will be, whatever still moves above."""
         node.epoch = next(self._epochs)
         self.attach(parent, name, node)
         if node.prefix != f"{node.path}/":
@@ -270,7 +270,7 @@ class Tree:
         self.attach(parent, name, node)
 
     def tree_moved(self, old_prefix: str, new_prefix: str, *, epoch: int) -> None:
-        """All objects below a prefix are elsewhere in the store now; directories made since `epoch` are not."""
+        """All objects below a prefix are elsewhere in the store now, but for directories made since."""
         self.moves += 1
         for node in list(self.displaced):
             if isinstance(node, DirectoryNode) and node.origin is not None:

@@ -297,9 +297,8 @@ def _difference(wanted: File | Folder, seen: Entry, *, crashed: bool) -> list[st
     allowed = wanted.history if crashed else [wanted.content]
     if content not in allowed and not (len(allowed) > 1 and _is_mix(content, allowed)):
         at = next((at for at, (a, b) in enumerate(zip(content, allowed[-1], strict=False)) if a != b), 0)
-        found.append(
-            f"at {at} {content[at : at + 9]!r}, content {_short(content)}, should be {' or '.join(map(_short, allowed))}"
-        )
+        part = f"at {at} {content[at : at + 9]!r}"
+        found.append(f"{part}, content {_short(content)}, should be {' or '.join(map(_short, allowed))}")
     return found
 
 
