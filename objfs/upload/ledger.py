@@ -105,6 +105,12 @@ class Ledger:
         self._journal.write(operation.record())
         self._touch(operation)
 
+    def release(self, operation: Operation) -> None:
+        """Nobody will say that the content is complete: its name is gone, and what follows must not wait."""
+        if operation.held and operation.state is State.WAITING:
+            operation.held = False
+            self._touch(operation)
+
     def mark_durable(self, operation: Operation) -> None:
         """Record that the staged bytes of an operation were fsynced."""
         if operation.state is State.DONE or operation.staged is None:
@@ -276,9 +282,13 @@ class Ledger:
             self._schedule(operation)
             self._on_change()
 
+    def is_taken(self, path: str) -> bool:
+        """Whether an unfinished operation concerns exactly this path."""
+        return self._order.any_at(path)
+
     def concerns(self, path: str) -> bool:
         """Whether an unfinished operation concerns exactly this path, or moves the tree that it is in."""
-        return self._order.any_at(path) or any(
+        return self.is_taken(path) or any(
             operation.kind is Kind.RENAME_TREE for operation in self._order.covering(path)
         )
 

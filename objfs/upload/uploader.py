@@ -460,7 +460,7 @@ class Uploader:
     def _conflict(self, operation: Operation) -> None:
         old_path = operation.path
         path = conflict_path(old_path, time.time())
-        while self.ledger.concerns(path):
+        while self.ledger.is_taken(path):
             path = conflict_path(old_path, time.time(), random.randrange(2, 10_000))  # noqa: S311  # no secret
         self._conflicts += 1
         self.ledger.divert(operation, path)
