@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ import trio
 from objfs.config import write_record
 from objfs.control.life import MountLife, drain_progress
 from objfs.control.protocol import runtime_dir, socket_name
+from objfs.control.rescue import Candidate, Rescued, base_id, find_candidates, read_mounted, rescue
 from objfs.control.server import open_control_server
 from objfs.control.values import DrainProgress
 from objfs.errors import (
@@ -30,6 +31,7 @@ from objfs.errors import (
 )
 from objfs.fuse.session import FuseOptions, KernelCache, open_session
 from objfs.read.reader import open_reader
+from objfs.read.values import Source
 from objfs.store.limit import LimitingStore
 from objfs.store.probe import ProbedStore, probe_conditions
 from objfs.store.registry import open_store
@@ -42,7 +44,7 @@ from objfs.vfs.filesystem import open_filesystem
 from objfs.vfs.values import VfsSettings
 from objfs_cache.blocks import BlockCache, open_block_cache
 from objfs_cache.directory import CacheDirectory, CacheError, open_cache_directory
-from objfs_cache.journal import Journal, open_journal
+from objfs_cache.journal import Journal, open_journal, peek_journal
 from objfs_cache.staging import Staging, open_staging
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ log = logging.getLogger("objfs.app")
 SWITCH_INTERVAL_S = 0.0005  # design.md 8: worker threads keep the event loop waiting up to 5 ms otherwise
 START_CHECK_POLICY = RetryPolicy(max_attempts=3, deadline_s=10.0)  # somebody waits at a terminal
 UPLOAD_POLICY = RetryPolicy(max_attempts=3, deadline_s=5.0)  # the uploader tries again by itself, and tells
+RESCUE_POLICY = RetryPolicy(max_attempts=1)  # a store that is away is not asked for long: there may be much
 PROBED_SCHEMES = frozenset({"s3", "minio"})  # the other drivers know which conditions they honour
 PROBE_VALID_S = 30 * 86400.0  # servers are upgraded
 PROBE_FORMAT = 1
@@ -112,6 +115,61 @@ async def _flush(settings: MountSettings, on_progress: Callable[[DrainProgress],
                 await uploader.drain()
                 nursery.cancel_scope.cancel()
             return drain_progress(uploader.status())
+
+
+def run_rescue(settings: MountSettings, folder: Path, *, everything: bool) -> list[Rescued]:
+    """Copy what could not be uploaded out of the cache of a mount that is gone.
+
+    Raises:
+        MountError: the cache is in use, or the folder cannot be used.
+    """
+    return trio.run(_rescue, settings, folder, everything)
+
+
+async def _rescue(settings: MountSettings, folder: Path, everything: bool) -> list[Rescued]:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_as_mount_errors())
+        directory = stack.enter_context(open_cache_directory(settings.cache_path))
+        candidates = find_candidates(peek_journal(directory.journal_path), everything=everything)
+        if not candidates:
+            return []
+        url = StoreUrl.parse(settings.url)
+        driver = stack.enter_context(closing(open_store(url, store_options(settings))))
+        blocks = stack.enter_context(
+            open_block_cache(directory.blocks_path, limit_bytes=settings.cache_size_bytes)
+        )
+        store = ThreadedStore(RetryingStore(driver, RESCUE_POLICY))
+        reader = await stack.enter_async_context(
+            open_reader(store, blocks, memory_limit_bytes=settings.memory_limit_bytes)
+        )
+
+        async def read_base(one: Candidate, start: int, stop: int) -> bytes:
+            if one.base is None:
+                raise MountError("the object below the change is not known")
+            source = Source(object_id=base_id(one), key=one.base_key, version=one.base)
+            return await reader.read(source, start, stop - start, reader.new_stream())
+
+        return await rescue(candidates, directory.staging_path, folder, read_base)
+
+
+def run_rescue_mounted(
+    cache_path: Path, mountpoint: Path, folder: Path, *, everything: bool
+) -> list[Rescued]:
+    """Copy what could not be uploaded out of the cache of a mount that answers.
+
+    Raises:
+        MountError: the journal cannot be read, or the folder cannot be used.
+    """
+
+    async def read_base(one: Candidate, start: int, stop: int) -> bytes:
+        return await trio.to_thread.run_sync(read_mounted, mountpoint / one.path, start, stop)
+
+    directory = CacheDirectory(path=cache_path)
+    with _as_mount_errors():
+        candidates = find_candidates(peek_journal(directory.journal_path), everything=everything)
+        if not candidates:
+            return []
+        return trio.run(rescue, candidates, directory.staging_path, folder, read_base)
 
 
 async def _report_progress(uploader: Uploader, on_progress: Callable[[DrainProgress], None]) -> None:

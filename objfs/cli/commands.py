@@ -279,5 +279,31 @@ def flush(
     return run(target, flags, retry_parked=retry_parked, progress=progress)
 
 
+@app.command()
+def rescue(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="[MOUNTPOINT|URL]", help="May be left out if there is only one with changes."),
+    ],
+    folder: Annotated[
+        str | None, typer.Argument(metavar="DIR", help="A new or empty folder for the copies.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what only waits, and was not refused.")
+    ] = False,
+    endpoint_url: _EndpointUrl = None,
+    region: _Region = None,
+    profile: _Profile = None,
+    cache_dir: _CacheDir = None,
+) -> int:
+    """Copy files that the store refused into a plain folder, with a list; nothing is taken away."""
+    from objfs.cli.rescue import rescue as run
+
+    flags = _given(endpoint_url=endpoint_url, region=region, profile=profile, cache_dir=cache_dir)
+    if folder is None:
+        return run(None, Path(target), flags, everything=everything)
+    return run(target, Path(folder), flags, everything=everything)
+
+
 def _given(**texts: str | None) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text is not None}

@@ -1,7 +1,10 @@
-"""`objfs flush`: on a mount, and on what a mount left behind."""
+"""`objfs flush` and `objfs rescue`: on a mount, and on what a mount left behind."""
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.fuse.gate import Gate
@@ -130,3 +133,89 @@ def test_what_cannot_be_flushed(file_bucket: Bucket) -> None:
         assert other.returncode == 1
         assert "there is no cache of memory:// at" in other.stderr
         assert flush(mount, "gopher://x").returncode == 2
+
+
+def rescue(mount: Mount, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`objfs rescue` with the mount's cache."""
+    return mount.place.run("rescue", *arguments, "--cache-dir", str(mount.place.cache))
+
+
+def listed(folder: Path) -> dict[str, dict[str, object]]:
+    """The list of what was rescued, by path."""
+    lines = (folder / "objfs-rescue.jsonl").read_text().splitlines()
+    return {str(value["path"]): value for value in map(json.loads, lines)}
+
+
+def test_refused_files_are_rescued(minio_bucket: Bucket, minio: servers.Server) -> None:
+    minio_bucket.store.put("old", b"0" * 3_000_000)
+    with refusing(minio.host) as proxy:
+        url = minio_bucket.url.replace(minio.host, proxy.host)
+        environment = minio_bucket.environment
+        with mounted(url, environment=environment, allow_errors=True, metadata_ttl="1h") as mount:
+            out = mount.place.folder
+            assert [path.name for path in mount.path.iterdir()] == ["old"]
+            assert "the store refused no file" in rescue(mount, str(mount.path), str(out / "none")).stdout
+            (mount.path / "done").write_text("done")
+            mount.drain()
+            proxy.refuses = True
+            with (mount.path / "old").open("r+b") as file:  # a hole over what the store has
+                file.seek(1_000_000)
+                file.write(b"1" * 10)
+            (mount.path / "dir").mkdir()
+            (mount.path / "dir" / "new").write_bytes(b"new")
+            (mount.path / "dir" / "new").chmod(0o640)
+            os.utime(mount.path / "dir" / "new", ns=(5, 1_234_567_890_123_456_789))
+            (mount.path / "link").symlink_to("/etc/passwd")
+            wait_until(lambda: mount.status().uploads.parked_count == 4)
+            with (mount.path / "old").open("r+b") as file:  # a second layer
+                file.write(b"2" * 10)
+            done = rescue(mount, str(mount.path), str(out / "mounted"))
+            assert (done.returncode, done.stderr) == (0, "")
+            mount.kill()
+            again = rescue(mount, str(out / "killed"))
+            assert (again.returncode, again.stderr) == (0, "")
+            for folder in (out / "mounted", out / "killed"):
+                assert set(listed(folder)) == {"old", "dir", "dir/new", "link"}
+                assert all(one["complete"] and one["state"] == "refused" for one in listed(folder).values())
+                patched = b"2" * 10 + b"0" * 999_990 + b"1" * 10 + b"0" * 1_999_990
+                assert (folder / "old").read_bytes() == patched
+                new = (folder / "dir" / "new").stat()
+                assert (new.st_size, new.st_mode & 0o777) == (3, 0o640)
+                assert new.st_mtime_ns == 1_234_567_890_123_456_789
+                assert (folder / "link").readlink() == Path("/etc/passwd")
+            assert "is not empty" in rescue(mount, str(out / "killed")).stderr
+            proxy.refuses = False
+            assert flush(mount, url).returncode == 0  # the journal still has everything
+            assert minio_bucket.contents()["old"] == patched
+            assert "so there is nothing to copy" in rescue(mount, str(out / "later")).stderr
+
+
+def test_what_waits_is_rescued_while_the_store_is_away(minio_bucket: Bucket, minio: servers.Server) -> None:
+    minio_bucket.store.put("unread", b"0" * 1_000_000)
+    minio_bucket.store.put("read", b"1" * 1_000_000)
+    with Gate(minio.host) as gate:
+        url = minio_bucket.url.replace(minio.host, gate.host)
+        environment = minio_bucket.environment
+        with mounted(url, environment=environment, allow_errors=True, upload_delay="1h") as mount:
+            assert (mount.path / "read").read_bytes() == b"1" * 1_000_000
+            for name in ("read", "unread"):
+                with (mount.path / name).open("r+b") as file:
+                    file.seek(500_000)
+                    file.write(b"patch")
+            (mount.path / "a").write_text("a")
+            (mount.path / "a").rename(mount.path / "b")
+            mount.umount("--no-drain")
+            gate.shut()
+            folder = mount.place.folder / "rescued"
+            done = rescue(mount, url, str(folder), "--all")
+            assert done.returncode == 1
+            assert "1 file could not be copied as they should be, first unread" in done.stderr
+            found = listed(folder)
+            assert set(found) == {"b", "read", "unread"}
+            assert (folder / "b").read_text() == "a"
+            assert (folder / "read").read_bytes() == b"1" * 500_000 + b"patch" + b"1" * 499_995
+            assert found["unread"]["missing"] == [[0, 500_000], [500_005, 1_000_000]]
+            assert (folder / "unread").read_bytes() == bytes(500_000) + b"patch" + bytes(499_995)
+            gate.open()
+            mount.mount_again()
+    assert minio_bucket.contents()["unread"][499_999:500_006] == b"0patch0"
