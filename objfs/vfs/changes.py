@@ -7,8 +7,9 @@ ever sees one without the other. It also is the uploader's observer: it adopts t
 from __future__ import annotations
 
 import errno
+import functools
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import trio
 
@@ -29,6 +30,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+C = TypeVar("C", bound="Callable[..., None]")
+
+
+def _one_transaction(change: C) -> C:
+    """Have all journal rows of a change written together, or none."""
+
+    @functools.wraps(change)
+    def wrapped(self: Changes, *args: object, **kwargs: object) -> None:
+        with self.ledger.journal.transaction():
+            change(self, *args, **kwargs)
+
+    return cast("C", wrapped)
+
+
 class Changes:
     """Applies changes to tree and ledger. Paths and conditions are checked by the caller."""
 
@@ -43,7 +58,7 @@ class Changes:
         retire: Callable[[FileNode, StagedFile], None],
     ) -> None:
         self._tree = tree
-        self._ledger = ledger
+        self.ledger = ledger
         self._contents = contents
         self._kernel = kernel
         self._max_metadata_bytes = max_metadata_bytes
@@ -54,12 +69,13 @@ class Changes:
 
     # -- making things ------------------------------------------------------------------------------
 
+    @_one_transaction
     def create(self, parent: DirectoryNode, name: str, node: FileNode, *, held: bool) -> None:
         """A new file; its content is staged (or its target known)."""
         self._tree.attach(parent, name, node)
         node.proven = True
         staged = node.layers[0] if node.layers else None
-        operation = self._ledger.put(
+        operation = self.ledger.put(
             node.path,
             options=encode(node.attributes, name),
             base=NOTHING,
@@ -70,12 +86,13 @@ class Changes:
         self._own(operation, node)
         parent.attributes.touch(content=True)
 
+    @_one_transaction
     def mkdir(self, parent: DirectoryNode, name: str, node: DirectoryNode) -> None:
         """A new directory."""
         self._tree.attach_new(parent, name, node)
         node.proven = node.local = True
-        node.gone = dict.fromkeys(self._ledger.leaving(node.path), PENDING)
-        self._own(self._ledger.mkdir(node.path, options=encode(node.attributes, name), base=NOTHING), node)
+        node.gone = dict.fromkeys(self.ledger.leaving(node.path), PENDING)
+        self._own(self.ledger.mkdir(node.path, options=encode(node.attributes, name), base=NOTHING), node)
         parent.attributes.touch(content=True)
 
     # -- content ------------------------------------------------------------------------------------
@@ -108,7 +125,7 @@ class Changes:
             self._commit_put(operation, node, held=held)
         else:
             options = encode(node.attributes, node.name)
-            operation = self._ledger.put(
+            operation = self.ledger.put(
                 node.path, options=options, base=node.base(), staged=node.layers[0], held=held
             )
             self._own(operation, node)
@@ -122,7 +139,7 @@ class Changes:
             return
         options = encode(node.attributes, node.name)
         if isinstance(node, DirectoryNode):
-            self._own(self._ledger.mkdir(node.path, options=options), node)
+            self._own(self.ledger.mkdir(node.path, options=options), node)
         elif isinstance(node, FileNode):
             operation = self._put_of(node)
             if operation is not None:
@@ -130,7 +147,7 @@ class Changes:
             elif node.dirty:
                 self.commit(node, held=True)
             else:
-                self._own(self._ledger.set_attributes(node.path, base=node.base(), options=options), node)
+                self._own(self.ledger.set_attributes(node.path, base=node.base(), options=options), node)
 
     def check_metadata(self, node: Node) -> None:
         """Refuse attributes that the store could not hold.
@@ -144,30 +161,34 @@ class Changes:
 
     # -- places -------------------------------------------------------------------------------------
 
+    @_one_transaction
     def unlink(self, node: FileNode) -> None:
         """A file loses its name."""
         parent, name = node.parent, node.name
         if parent is None:
             return
         self.dirty.discard(node)
-        self._ledger.delete(node.path, base=node.base())
+        self.ledger.delete(node.path, base=node.base())
+        self._release(node)
         self._tree.detach(node)
         parent.gone[name] = PENDING
         parent.attributes.touch(content=True)
         node.attributes.touch(content=False)
         self._keep(parent)
 
+    @_one_transaction
     def rmdir(self, node: DirectoryNode) -> None:
         """An empty directory goes."""
         parent, name = node.parent, node.name
         if parent is None:
             return
-        self._ledger.rmdir(node.path)
+        self.ledger.rmdir(node.path)
         self._tree.detach(node)
         parent.gone[name] = PENDING
         parent.attributes.touch(content=True)
         self._keep(parent)
 
+    @_one_transaction
     def rename_file(self, node: FileNode, parent: DirectoryNode, name: str, target: FileNode | None) -> None:
         """A file gets another place; a target there loses its name."""
         if node.dirty:
@@ -176,34 +197,40 @@ class Changes:
         base = target.base() if target is not None else NOTHING
         node.attributes.touch(content=False)
         path = f"{parent.path}/{name}".lstrip("/")
-        operation = self._ledger.rename(
+        operation = self.ledger.rename(
             source, path, source_base=node.base(), base=base, options=encode(node.attributes, name)
         )
         self._own(operation, node)
         if target is not None:
             self.dirty.discard(target)
+            self._release(target)
             self._tree.detach(target)
             target.attributes.touch(content=False)
         self._tree.move(node, parent, name)
         self._moved(old_parent, parent)
 
+    @_one_transaction
     def rename_directory(
         self, node: DirectoryNode, parent: DirectoryNode, name: str, target: DirectoryNode | None
     ) -> None:
         """A directory gets another place; an empty directory there goes."""
         old_parent, source = node.parent, node.path
         if target is not None:
-            self._ledger.rmdir(target.path)
+            self.ledger.rmdir(target.path)
             self._tree.detach(target)
         path = f"{parent.path}/{name}".lstrip("/")
         for below in self._tree.walk(node):
             if isinstance(below, FileNode) and below.dirty:
                 self.commit(below, held=True)
-        operation = self._ledger.rename_tree(source, path, local=node.local)
+        operation = self.ledger.rename_tree(source, path, local=node.local)
         if operation is not None:
             self.restore(operation, node)
         self._tree.move(node, parent, name, stays=operation is not None)
         self._moved(old_parent, parent)
+
+    def _release(self, node: FileNode) -> None:
+        for operation in node.pending():
+            self.ledger.release(operation)
 
     def _moved(self, old_parent: DirectoryNode | None, parent: DirectoryNode) -> None:
         parent.attributes.touch(content=True)
@@ -217,7 +244,7 @@ class Changes:
         if directory.parent is not None and not directory.children and not is_marked:
             options = encode(directory.attributes, directory.name)
             base = NOTHING if directory.marker is False else directory.base()
-            self._own(self._ledger.mkdir(directory.path, options=options, base=base), directory)
+            self._own(self.ledger.mkdir(directory.path, options=options, base=base), directory)
 
     # -- the uploader's observer --------------------------------------------------------------------
 
@@ -282,6 +309,7 @@ class Changes:
                 node.local = False
                 node.listed_at = node.changed_at
         node.checked_at = node.changed_at
+        self._tree.settle_place(node)
         self._stored_below(node)
 
     def _file_done(self, node: FileNode, operation: Operation, version: Version | None) -> None:
@@ -335,10 +363,10 @@ class Changes:
     def _commit_put(self, operation: Operation, node: FileNode, *, held: bool) -> None:
         """Journal content and attributes; a rename that waits behind the put has attributes of its own."""
         options = encode(node.attributes, node.name)
-        with self._ledger.journal.transaction():
-            self._ledger.commit(operation, options, held=held)
+        with self.ledger.journal.transaction():
+            self.ledger.commit(operation, options, held=held)
             if node.pending()[-1] is not operation:
-                self._own(self._ledger.set_attributes(node.path, base=node.base(), options=options), node)
+                self._own(self.ledger.set_attributes(node.path, base=node.base(), options=options), node)
 
     def _put_of(self, node: FileNode) -> Operation | None:
         """The put that still may be changed, if the newest layer waits in one."""

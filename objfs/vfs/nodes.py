@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.upload.operations import NOTHING, UNKNOWN, Base, Operation, State, marker_key
+from objfs.upload.operations import NOTHING, UNKNOWN, Base, Kind, Operation, State, marker_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -281,8 +281,8 @@ class Tree:
             self.settle_place(node)
 
     def settle_place(self, node: Node) -> None:
-        """Forget that a node is displaced if it is not any more."""
-        if node.parent is None:
+        """Forget that a node is displaced if it is not any more, nor will be by moves still to come."""
+        if node.parent is None or any(one.kind in (Kind.RENAME, Kind.RENAME_TREE) for one in node.pending()):
             return
         if isinstance(node, FileNode):
             if node.remote_key == node.parent.prefix + node.name:

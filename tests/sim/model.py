@@ -107,7 +107,7 @@ class Model:
             raise OSError(errno.EISDIR, op.path)
         if file.link:
             raise OSError(errno.ELOOP, op.path)
-        if op.flags & os.O_TRUNC and file.content:
+        if op.flags & os.O_TRUNC:
             file.set(b"", acknowledged=True)
         self.handles[op.slot] = (file, op.flags & os.O_ACCMODE != os.O_RDONLY)
 
@@ -133,9 +133,8 @@ class Model:
 
     def _truncate(self, op: Op) -> None:
         file = self._file(op.path)
-        if len(file.content) != op.length:
-            content = file.content[: op.length]
-            file.set(content + bytes(op.length - len(content)), acknowledged=True)
+        content = file.content[: op.length]
+        file.set(content + bytes(op.length - len(content)), acknowledged=True)
 
     def _mkdir(self, op: Op) -> None:
         parent, name = self._parent(op.path)

@@ -31,6 +31,9 @@ FOUND = {
     735: "two directories that followed one another under one name were confused",
     983: "the marker of a directory was asked for where it no longer was",
     1328: "after a restart a file that replaced a symlink had the symlink's length",
+    2078: "a directory moved there and back was no longer known to be moving",
+    2166: "a crash between the removal of a last file and the marker of its directory lost the directory",
+    2540: "a removal waited for ever for an upload that an open file held back",
 }
 
 
