@@ -278,6 +278,8 @@ def _vfs_settings(settings: MountSettings) -> VfsSettings:
         ),
         metadata_ttl_s=settings.metadata_ttl_s,
         write_mode=settings.write_mode,
+        fsync=settings.fsync,
+        store_timeout_s=settings.store_timeout_s,
         read_only=settings.read_only,
     )
 

@@ -118,6 +118,14 @@ def mount(
             rich_help_panel=_FILES,
         ),
     ] = None,
+    fsync: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|remote",
+            help="fsync() returns once a file survives power loss (local, default) or is in the store.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Refuse every change.", rich_help_panel=_FILES)
     ] = False,
@@ -205,6 +213,7 @@ def mount(
         "memory_limit": memory_limit,
         "metadata_ttl": metadata_ttl,
         "write_mode": write_mode,
+        "fsync": fsync,
         "uid": uid,
         "gid": gid,
         "umask": umask,

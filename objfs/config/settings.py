@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 WriteMode = Literal["back", "through"]
+FsyncMode = Literal["local", "remote"]
 Number = TypeVar("Number", int, float)
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -54,6 +55,7 @@ class MountSettings:
         cache_size_bytes: most bytes of clean blocks kept on the local disk.
         memory_limit_bytes: budget of all read buffers.
         write_mode: close() returns once the file is safe on local disk (`back`) or in the store (`through`).
+        fsync: fsync() returns once the file survives power loss here (`local`) or is in the store (`remote`).
         uid: owner shown for objects that record none; None for the mounting user. `gid` likewise.
         umask: permission bits taken away from objects that record no mode.
         metadata_ttl_s: how long names and attributes may be answered without asking the store.
@@ -76,6 +78,7 @@ class MountSettings:
     cache_size_bytes: int = 10 * 1024**3
     memory_limit_bytes: int = 256 * 1024**2
     write_mode: WriteMode = "back"
+    fsync: FsyncMode = "local"
     read_only: bool = False
     xattrs: bool = False
     allow_other: bool = False
@@ -263,6 +266,7 @@ _PARSERS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "cache_size": ("cache_size_bytes", _at_least(1024**2, parse_size, "1MiB")),
     "memory_limit": ("memory_limit_bytes", _at_least(16 * 1024**2, parse_size, "16MiB")),
     "write_mode": ("write_mode", _choice("back", "through")),
+    "fsync": ("fsync", _choice("local", "remote")),
     "read_only": ("read_only", _switch),
     "xattrs": ("xattrs", _switch),
     "allow_other": ("allow_other", _switch),

@@ -155,7 +155,7 @@ class Handlers(pyfuse3.Operations):
 
     @replies_errno
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
-        await self._fs.fsyncdir()
+        await self._fs.fsyncdir(fh)
 
     # -- files --------------------------------------------------------------------------------------
 

@@ -102,6 +102,10 @@ class Operation:
         """The destination's key in the store."""
         return marker_key(self.path) if self.directory else self.path
 
+    def is_in(self, folder: str) -> bool:
+        """Whether it changes a name directly in a directory."""
+        return folder in (_parent(self.path), _parent(self.source) if self.source else None)
+
     @property
     def size_bytes(self) -> int:
         """Bytes that have to be sent."""
@@ -129,6 +133,10 @@ class Operation:
 def marker_key(path: str) -> str:
     """Key of a directory's marker object."""
     return f"{path}/" if path else ROOT_MARKER_KEY
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def from_record(record: Record) -> Operation:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.errors import NotFoundError, ObjectStoreError
+from objfs.errors import NotFoundError, ObjectStoreError, UnavailableError
 from objfs.store.values import MIB, Version
-from objfs.upload.operations import ROOT_MARKER_KEY
+from objfs.upload.operations import ROOT_MARKER_KEY, State
 from objfs.upload.uploader import load_operations
 from objfs.vfs.attributes import Attributes, decode, default_attributes, fresh_attributes
 from objfs.vfs.changes import Changes
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from objfs.read.reader import Reader
     from objfs.store.protocol import AsyncObjectStore
+    from objfs.upload.operations import Operation
     from objfs.upload.uploader import Uploader
     from objfs_cache.blocks import BlockCache
     from objfs_cache.staging import StagedFile, Staging
@@ -288,10 +289,15 @@ class FileSystem:
         node = self._handles.get(handle, FileHandle).node
         async with node.exclusively():
             await self._durability.sync_file(node)
+        if self._settings.fsync == "remote":
+            await self._stored([operation for operation in node.pending() if not operation.held])
 
-    async def fsyncdir(self) -> None:
-        """All changes of names and attributes survive power loss."""
+    async def fsyncdir(self, handle: int | None = None) -> None:
+        """All changes of names and attributes survive power loss; those in this directory reach the store."""
         await self._durability.sync_journal()
+        if self._settings.fsync == "remote" and handle is not None:
+            path = self._handles.get(handle, DirectoryHandle).node.path
+            await self._stored([one for one in self._uploader.ledger if one.is_in(path) and not one.held])
 
     async def release(self, handle: int) -> None:
         """The last descriptor of an open file is gone. Shared maps may have written after FLUSH."""
@@ -540,9 +546,17 @@ class FileSystem:
         """In write-through mode, wait until the store has the node's changes."""
         if self._settings.write_mode == "back":
             return
-        for operation in list(node.pending()):
-            if not operation.held:
-                await self._uploader.settle(operation)
+        await self._stored([operation for operation in node.pending() if not operation.held])
+
+    async def _stored(self, operations: list[Operation]) -> None:
+        """Wait until the store has these, as long as it takes while the store answers."""
+        for operation in operations:
+            while operation.state is not State.DONE:
+                with trio.move_on_after(self._settings.store_timeout_s):
+                    await self._uploader.settle(operation)
+                status = self._uploader.status()
+                if operation.state is not State.DONE and status.offline_since_s is not None:
+                    raise UnavailableError(status.last_error or "no answer", key=operation.path)
 
     def _retire(self, node: FileNode, staged: StagedFile) -> None:
         """An uploaded staged file has served; its bytes go into the block cache."""

@@ -16,12 +16,16 @@ class VfsSettings:
     Attributes:
         metadata_ttl_s: how long names and attributes are believed, in seconds.
         write_mode: `through` makes close() wait for the store.
+        fsync: `remote` makes fsync() wait for the store.
+        store_timeout_s: how long close() and fsync() wait for a store that is away.
         sync_every_s: all staged bytes are made durable this often.
     """
 
     defaults: Defaults
     metadata_ttl_s: float = 5.0
     write_mode: Literal["back", "through"] = "back"
+    fsync: Literal["local", "remote"] = "local"
+    store_timeout_s: float = 60.0
     read_only: bool = False
     sync_every_s: float = 5.0
 

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.fuse.gate import Gate
 from tests.fuse.mounting import Mount, mounted
 from tests.fuse.refusing import refusing
@@ -40,6 +42,50 @@ def test_flush_of_a_mount(bucket: Bucket) -> None:
         done = flush(mount, bucket.url)
         assert done.stdout == f"{mount.path}: everything is in the store.\n"
         assert bucket.contents()["more"] == b"more"
+
+
+def test_fsync_of_the_remote_kind(bucket: Bucket) -> None:
+    with mounted(bucket.url, environment=bucket.environment, upload_delay="1h", fsync="remote") as mount:
+        with (mount.path / "a").open("wb", buffering=0) as file:
+            file.write(b"first")
+            os.fsync(file.fileno())
+            assert bucket.contents() == {"a": b"first"}
+            file.write(b" and second")
+            os.fsync(file.fileno())
+            assert bucket.contents() == {"a": b"first and second"}
+        (mount.path / "a").rename(mount.path / "b")
+        (mount.path / "dir").mkdir()
+        (mount.path / "dir" / "later").touch()
+        folder = os.open(mount.path, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        assert bucket.contents() == {"b": b"first and second", "dir/": b""}
+
+
+def test_fsync_of_the_remote_kind_while_the_store_is_away(
+    minio_bucket: Bucket, minio: servers.Server
+) -> None:
+    with Gate(minio.host) as gate:
+        url = minio_bucket.url.replace(minio.host, gate.host)
+        environment = minio_bucket.environment
+        with mounted(
+            url,
+            environment=environment,
+            allow_errors=True,
+            fsync="remote",
+            metadata_ttl="1h",
+            store_timeout="2s",
+        ) as mount:
+            assert list(mount.path.iterdir()) == []
+            gate.shut()
+            with (mount.path / "a").open("wb", buffering=0) as file:
+                file.write(b"a")
+                with pytest.raises(OSError, match=r"Input/output error|timed out"):
+                    os.fsync(file.fileno())
+            gate.open()
+            with (mount.path / "a").open("rb+") as file:
+                os.fsync(file.fileno())
+            assert minio_bucket.contents() == {"a": b"a"}
 
 
 def test_flush_after_a_crash(bucket: Bucket) -> None:
