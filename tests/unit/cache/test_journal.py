@@ -1,0 +1,81 @@
+"""The journal: rows, transactions, reloads, formats."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+import objfs_cache.journal
+from objfs_cache.directory import CacheFormatError
+from objfs_cache.journal import SCHEMA_VERSION, Record, open_journal
+from objfs_cache.staging import StagedState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def row(seq: int, path: str = "a", body: bytes | None = None, staged: StagedState | None = None) -> Record:
+    return Record(seq=seq, kind="put", path=path, source="", details="{}", body=body, staged=staged)
+
+
+def test_rows_come_back_in_order(tmp_path: Path) -> None:
+    staged = StagedState(file_id=7, length=10, base_limit=4, extents=((0, 2), (5, 10)), fsynced=True)
+    with open_journal(tmp_path / "j") as journal:
+        for path in ("b", "a", "c"):
+            journal.write(row(journal.next_seq(), path))
+        journal.write(row(journal.next_seq(), "ü\n", b"target", staged))
+        journal.remove(2)
+        journal.write(row(1, "changed"))
+    with open_journal(tmp_path / "j") as journal:
+        assert journal.load() == [row(1, "changed"), row(3, "c"), row(4, "ü\n", b"target", staged)]
+        assert journal.next_seq() == 5
+        assert not journal.rebooted
+
+
+def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
+    with open_journal(tmp_path / "j") as journal:
+        with pytest.raises(KeyError), journal.transaction():
+            journal.write(row(1))
+            with journal.transaction():
+                journal.write(row(2))
+            raise KeyError
+        assert journal.load() == []
+        with journal.transaction(), journal.transaction():
+            journal.write(row(1))
+        assert len(journal.load()) == 1
+
+
+def test_what_is_committed_survives_a_kill(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    with open_journal(tmp_path / "j") as journal:
+        journal.write(row(1))
+        with journal.transaction():
+            journal.write(row(2))
+        for name in ("j", "j-wal"):
+            shutil.copy(tmp_path / name, tmp_path / "new")
+    with open_journal(tmp_path / "new" / "j") as journal:
+        assert [one.seq for one in journal.load()] == [1, 2]
+
+
+def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "j")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    before = (tmp_path / "j").read_bytes()
+    with pytest.raises(CacheFormatError, match="newer objfs"), open_journal(tmp_path / "j"):
+        pass
+    assert (tmp_path / "j").read_bytes() == before
+
+
+def test_a_reboot_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_journal(tmp_path / "j"):
+        pass
+    (tmp_path / "boot_id").write_text("another\n")
+    monkeypatch.setattr(objfs_cache.journal, "BOOT_ID_PATH", tmp_path / "boot_id")
+    with open_journal(tmp_path / "j") as journal:
+        assert journal.rebooted
+    with open_journal(tmp_path / "j") as journal:
+        assert not journal.rebooted
