@@ -297,7 +297,15 @@ def _fuse_options(settings: MountSettings) -> FuseOptions:
 
 def store_options(settings: MountSettings) -> StoreOptions:
     """What the drivers need of the settings."""
-    return StoreOptions(endpoint_url=settings.endpoint_url, region=settings.region, profile=settings.profile)
+    usual = StoreOptions()
+    return StoreOptions(
+        endpoint_url=settings.endpoint_url,
+        region=settings.region,
+        profile=settings.profile,
+        # A second try has to fit into the deadline of an operation.
+        connect_timeout_s=min(usual.connect_timeout_s, settings.store_timeout_s / 2),
+        read_timeout_s=min(usual.read_timeout_s, settings.store_timeout_s / 2),
+    )
 
 
 def check_store(store: ObjectStore, settings: MountSettings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from base64 import b64encode
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 READ_BYTES = 4 * MIB  # bounds the memory of a pass over a file
 Header = tuple[str, str]
+_MD5_ETAG = re.compile(r"[0-9a-f]{32}")
+_DOUBTFUL_MAX = 1000  # answers waiting for their second try; far more than are under way at a time
 
 
 class Checksum(Protocol):
@@ -79,6 +82,35 @@ def choose_checksum(name: str, *, announce: bool) -> Checksum:
         case "md5":
             return Md5()
     raise UsageError("?checksum= must be crc64nvme or md5.")
+
+
+class EtagCheck:
+    """Tells bodies that arrived damaged, where a store's ETags are MD5 sums.
+
+    They are for plain PUTs and copies (S3 user guide, "Checking object integrity"); not for multipart uploads
+    (which have a `-`) or KMS encryption. Of a store that never showed a true one it is believed that its
+    ETags are something else once the same bytes came twice.
+    """
+
+    def __init__(self) -> None:
+        self._are_md5: bool | None = None
+        self._doubtful: dict[str, bytes] = {}
+
+    def is_good(self, etag: str, data: bytes) -> bool:
+        """False if the body is not what the ETag stands for; ask again then."""
+        if self._are_md5 is False or not _MD5_ETAG.fullmatch(etag):
+            return True
+        digest = hashlib.md5(data, usedforsecurity=False).digest()
+        if digest.hex() == etag:
+            self._are_md5 = True
+            return True
+        if self._are_md5 is None and self._doubtful.get(etag) == digest:
+            self._are_md5 = False
+            return True
+        if len(self._doubtful) >= _DOUBTFUL_MAX:
+            self._doubtful.clear()
+        self._doubtful[etag] = digest
+        return False
 
 
 def content_md5(body: Body) -> str:

@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from objfs.drivers.s3api.checksums import content_md5
+from objfs.drivers.s3api.checksums import EtagCheck, content_md5
 from objfs.drivers.s3api.errors import error_class, error_of
 from objfs.drivers.s3api.headers import condition_headers, etag_of
 from objfs.drivers.s3api.http import Call
@@ -72,6 +72,7 @@ class S3Store:
         self._capabilities = capabilities
         self._checksum = checksum
         self._refuse_key = refuse_key
+        self._etag_check = EtagCheck()
         self._multipart = S3Multipart(self, checksum)
 
     @property
@@ -117,6 +118,9 @@ class S3Store:
         )
         if if_match not in (None, answer.etag):
             raise CorruptError("The store answered with another version.", key=key)
+        is_whole = len(answer.data) == object_bytes
+        if is_whole and not _is_opaque(answer) and not self._etag_check.is_good(answer.etag, answer.data):
+            raise CorruptError("The body is not what its ETag stands for.", key=key)
         return Blob(info=_info(key, answer, object_bytes), data=answer.data)
 
     def put(
@@ -260,6 +264,13 @@ class S3Store:
             except ObjectStoreError as error:
                 failures.append(DeleteFailure(key=key, error=error))
         return failures
+
+
+def _is_opaque(answer: Answer) -> bool:
+    """Whether the ETag stands for encrypted bytes (S3 API, "Common response headers")."""
+    kind = answer.header("x-amz-server-side-encryption") or ""
+    customer = answer.header("x-amz-server-side-encryption-customer-algorithm")
+    return kind.startswith("aws:kms") or customer is not None
 
 
 def _content_length(answer: Answer, key: str) -> int:
