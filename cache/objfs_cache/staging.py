@@ -188,7 +188,7 @@ class StagedFile:
     def discard(self) -> None:
         """Delete the file, once nobody pins it: its bytes are in the bucket, or nobody wants them."""
         self._is_doomed = True
-        if self._pins:
+        if self._pins or self._staging.keeps(self):
             return
         self.close()
         self._staging.account(-self.extents.total_bytes)
@@ -226,6 +226,7 @@ class Staging:
         self._floor_fraction = floor_fraction
         self._ids = itertools.count(next_id)
         self._used_bytes = 0
+        self._kept: list[StagedFile] | None = None
         self._until_check_bytes = 0
 
     @property
@@ -273,6 +274,27 @@ class Staging:
         _clear_rest(path, staged.extents, last, state.length)
         self.account(staged.extents.total_bytes)
         return staged
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Files discarded within the block are deleted at its end, or not at all if it fails."""
+        if self._kept is not None:
+            yield
+            return
+        self._kept = []
+        try:
+            yield
+            kept, self._kept = self._kept, None
+        finally:
+            self._kept = None
+        for staged in kept:
+            staged.discard()
+
+    def keeps(self, staged: StagedFile) -> bool:
+        """Whether the file is to be deleted later."""
+        if self._kept is not None and staged not in self._kept:
+            self._kept.append(staged)
+        return self._kept is not None
 
     def reserve(self, length: int) -> None:
         """Raise NoSpaceError unless `length` more bytes fit the budget and leave the floor of free disk."""

@@ -388,6 +388,7 @@ class Ledger:
             if old in (follower.path, follower.source) and follower.kind is not Kind.RENAME_TREE
         )
         everything = sorted(self._order, key=lambda other: other.seq)
+        waits = {other: self._order.predecessors(other) for other in everything}
         with self._step():
             for member in family:
                 if member.path == old:
@@ -400,7 +401,7 @@ class Ledger:
         self._order = Order()
         self._free.clear()
         for other in everything:
-            self._enter(other)
+            self._enter(other, after=waits[other])
         self._on_change()
 
     # -- all or nothing -----------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def _one_transaction(change: C) -> C:
 
     @functools.wraps(change)
     def wrapped(self: Changes, *args: object, **kwargs: object) -> None:
-        with self.ledger.journal.transaction():
+        with self._contents.staged_files_kept(), self.ledger.journal.transaction():
             change(self, *args, **kwargs)
 
     return cast("C", wrapped)

@@ -18,6 +18,7 @@ from objfs_cache.staging import NoSpaceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from objfs.read.reader import Reader
     from objfs.read.window import ReadStream
@@ -41,6 +42,10 @@ class Contents:
     def new_stream(self) -> ReadStream:
         """The read-ahead state of one handle."""
         return self._reader.new_stream()
+
+    def staged_files_kept(self) -> AbstractContextManager[None]:
+        """Staged files that are discarded in the block are deleted at its end: the journal comes first."""
+        return self._staging.keeping()
 
     async def read(self, node: FileNode, stream: ReadStream, offset: int, length: int) -> bytes:
         """Bytes at an offset; short only at the end of the file.

@@ -225,6 +225,9 @@ class Tree:
         """Give a directory made here its place: there its content will be, whatever still moves above."""
         node.epoch = next(self._epochs)
         self.attach(parent, name, node)
+        self._place_by_path(node)
+
+    def _place_by_path(self, node: DirectoryNode) -> None:
         if node.prefix != f"{node.path}/":
             node.origin = f"{node.path}/"
             self.displaced.add(node)
@@ -268,6 +271,9 @@ class Tree:
                 del old_parent.children[old_name]
             old_parent.gone[old_name] = PENDING
         self.attach(parent, name, node)
+        if isinstance(node, DirectoryNode) and not stays:
+            node.origin = None
+            self._place_by_path(node)
 
     def tree_moved(self, old_prefix: str, new_prefix: str, *, epoch: int) -> None:
         """All objects below a prefix are elsewhere in the store now, but for directories made since."""

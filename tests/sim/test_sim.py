@@ -34,6 +34,8 @@ FOUND = {
     2078: "a directory moved there and back was no longer known to be moving",
     2166: "a crash between the removal of a last file and the marker of its directory lost the directory",
     2540: "a removal waited for ever for an upload that an open file held back",
+    4380: "a crash between the end of a staged file and the journal's word of it lost an acknowledged file",
+    4989: "a new directory made inside a moving one, then moved itself, was looked for at its first place",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +33,7 @@ def test_extents_are_a_set_of_bytes(changes: list[tuple[str, int, int]], low: in
         assert {one for start, stop in extents for one in range(start, stop)} == wanted
         assert extents.total_bytes == len(wanted)
         ranges = list(extents)
-        assert all(one[1] < two[0] for one, two in zip(ranges, ranges[1:], strict=False))
+        assert all(one[1] < two[0] for one, two in itertools.pairwise(ranges))
     assert extents.covers(low, high) == (set(range(low, high)) <= wanted)
     at = low
     for start, stop, is_in in extents.pieces(low, high):

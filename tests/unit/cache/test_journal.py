@@ -10,7 +10,7 @@ import pytest
 
 import objfs_cache.journal
 from objfs_cache.directory import CacheFormatError
-from objfs_cache.journal import SCHEMA_VERSION, Record, open_journal
+from objfs_cache.journal import SCHEMA_VERSION, Journal, Record, open_journal
 from objfs_cache.staging import StagedState
 
 if TYPE_CHECKING:
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 def row(seq: int, path: str = "a", body: bytes | None = None, staged: StagedState | None = None) -> Record:
     return Record(seq=seq, kind="put", path=path, source="", details="{}", body=body, staged=staged)
+
+
+def fail_midway(journal: Journal) -> None:
+    with journal.transaction():
+        journal.write(row(1))
+        with journal.transaction():
+            journal.write(row(2))
+        raise KeyError
 
 
 def test_rows_come_back_in_order(tmp_path: Path) -> None:
@@ -37,11 +45,8 @@ def test_rows_come_back_in_order(tmp_path: Path) -> None:
 
 def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
     with open_journal(tmp_path / "j") as journal:
-        with pytest.raises(KeyError), journal.transaction():
-            journal.write(row(1))
-            with journal.transaction():
-                journal.write(row(2))
-            raise KeyError
+        with pytest.raises(KeyError):
+            fail_midway(journal)
         assert journal.load() == []
         with journal.transaction(), journal.transaction():
             journal.write(row(1))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from objfs_cache.staging import NoSpaceError, Staging, StagedState, open_staging
+from objfs_cache.staging import NoSpaceError, StagedState, Staging, open_staging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
