@@ -552,10 +552,10 @@ class FileSystem:
         """Wait until the store has these, as long as it takes while the store answers."""
         for operation in operations:
             while operation.state is not State.DONE:
-                with trio.move_on_after(self._settings.store_timeout_s):
+                with trio.move_on_after(self._settings.store_timeout_s) as scope:
                     await self._uploader.settle(operation)
                 status = self._uploader.status()
-                if operation.state is not State.DONE and status.offline_since_s is not None:
+                if scope.cancelled_caught and status.offline_since_s is not None:
                     raise UnavailableError(status.last_error or "no answer", key=operation.path)
 
     def _retire(self, node: FileNode, staged: StagedFile) -> None:
