@@ -1,0 +1,366 @@
+"""What a program may rely on: the sentences of objfs/vfs/SEMANTICS.md, each on a real mount."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import re
+import socket
+import stat
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from objfs.store.registry import open_store
+from objfs.store.values import PutOptions
+from tests.fuse.mounting import mounted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from objfs.store.protocol import ObjectStore
+
+SEMANTICS = Path(__file__).parents[2] / "objfs" / "vfs" / "SEMANTICS.md"
+TTL_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("objects")
+
+
+@pytest.fixture(scope="module")
+def store(objects: Path) -> ObjectStore:
+    return open_store(f"file://{objects}")
+
+
+@pytest.fixture(scope="module")
+def mount(objects: Path) -> Iterator[Path]:
+    with mounted(f"file://{objects}", metadata_ttl=f"{TTL_S}s", xattrs=True) as mount:
+        yield mount.path
+
+
+@pytest.fixture
+def folder(mount: Path, request: pytest.FixtureRequest) -> Path:
+    folder = mount / request.node.name.replace("[", "-").replace("]", "")
+    folder.mkdir()
+    return folder
+
+
+@contextmanager
+def refused(number: int) -> Iterator[None]:
+    with pytest.raises(OSError, match=r"\[Errno") as told:
+        yield
+    assert told.value.errno == number, told.value
+
+
+def eventually(question: object, seconds: float = 15.0) -> None:
+    assert callable(question)
+    until = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < until, "never came true"
+        time.sleep(0.1)
+
+
+def key_of(path: Path, mount: Path) -> str:
+    return str(path.relative_to(mount))
+
+
+def test_every_sentence_names_its_tests() -> None:
+    named = set(re.findall(r"`(test_[a-z0-9_]+)`", SEMANTICS.read_text()))
+    written = {
+        name
+        for path in Path(__file__).parents[1].rglob("test_*.py")
+        for name in re.findall(r"^ *def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert named
+    assert named <= written, named - written
+    own = set(re.findall(r"^def (test_\w+)", Path(__file__).read_text(), re.MULTILINE))
+    assert own - named == {"test_every_sentence_names_its_tests"}
+
+
+def test_reads_see_every_write_at_once(folder: Path) -> None:
+    path = folder / "a"
+    with path.open("w+b", buffering=0) as one, path.open("rb", buffering=0) as other:
+        one.write(b"first")
+        assert other.read() == b"first"
+        os.pwrite(one.fileno(), b"F", 0)
+        assert os.pread(other.fileno(), 5, 0) == b"First"
+        assert path.stat().st_size == 5
+
+
+def test_holes_read_as_zeros(folder: Path) -> None:
+    path = folder / "sparse"
+    with path.open("w+b") as file:
+        file.seek(3_000_000)
+        file.write(b"end")
+        file.seek(0)
+        assert file.read() == bytes(3_000_000) + b"end"
+    os.truncate(path, 3_500_000)
+    assert path.read_bytes() == bytes(3_000_000) + b"end" + bytes(499_997)
+    os.truncate(path, 2)
+    os.truncate(path, 4)
+    assert path.read_bytes() == bytes(4)
+
+
+def test_a_stored_file_is_patched_in_place(folder: Path, mount: Path, store: ObjectStore) -> None:
+    path = folder / "patched"
+    path.write_bytes(b"x" * 300_000)
+    key = key_of(path, mount)
+    eventually(lambda: key in keys(store, key))
+    with path.open("r+b") as file:
+        file.seek(100_000)
+        file.write(b"PATCH")
+    expected = b"x" * 100_000 + b"PATCH" + b"x" * 199_995
+    assert path.read_bytes() == expected
+    eventually(lambda: store.get(key).data == expected)
+
+
+def test_appends_of_two_processes_are_all_there(folder: Path) -> None:
+    path = folder / "log"
+    script = (
+        "import os,sys\nfor i in range(200):\n fd=os.open(sys.argv[1],os.O_WRONLY|os.O_APPEND|os.O_CREAT)\n"
+    )
+    script += " os.write(fd,(sys.argv[2]*9+'\\n').encode()); os.close(fd)\n"
+    writers = [subprocess.Popen([sys.executable, "-c", script, str(path), name]) for name in "ab"]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    lines = path.read_text().splitlines()
+    assert sorted(lines) == ["a" * 9] * 200 + ["b" * 9] * 200
+
+
+def test_shared_maps_are_written_back(folder: Path) -> None:
+    path = folder / "mapped"
+    path.write_bytes(bytes(10_000))
+    descriptor = os.open(path, os.O_RDWR)
+    with mmap.mmap(descriptor, 10_000) as view:
+        os.close(descriptor)  # the map outlives the descriptor
+        view[5000:5005] = b"hello"
+        view.flush()
+    assert path.read_bytes()[4999:5006] == b"\0hello\0"
+
+
+def test_locks_hold_between_processes(folder: Path) -> None:
+    path = folder / "lock"
+    path.touch()
+    script = "import fcntl,sys\ntry: fcntl.flock(open(sys.argv[1]),fcntl.LOCK_EX|fcntl.LOCK_NB)\n"
+    script += "except BlockingIOError: sys.exit(7)\n"
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode == 7
+    assert subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode == 0
+
+
+def test_o_excl_and_o_trunc(folder: Path) -> None:
+    path = folder / "a"
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    with refused(errno.EEXIST):
+        os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    path.write_bytes(b"long content")
+    os.close(os.open(path, os.O_WRONLY | os.O_TRUNC))
+    assert path.read_bytes() == b""
+
+
+def test_an_unlinked_file_lives_while_it_is_open(folder: Path, mount: Path, store: ObjectStore) -> None:
+    path = folder / "doomed"
+    path.write_bytes(b"d" * 5000)
+    key = key_of(path, mount)
+    eventually(lambda: key in keys(store, key))
+    with path.open("rb") as file:
+        path.unlink()
+        assert not path.exists()
+        eventually(lambda: key not in keys(store, key))
+        assert file.read() == b"d" * 5000
+        assert os.fstat(file.fileno()).st_nlink == 0
+
+
+def test_a_replaced_file_lives_while_it_is_open(folder: Path) -> None:
+    path = folder / "target"
+    path.write_bytes(b"old")
+    with path.open("rb") as file:
+        (folder / "new").write_bytes(b"new!")
+        (folder / "new").rename(path)
+        assert file.read() == b"old"
+    assert path.read_bytes() == b"new!"
+    assert os.listdir(folder) == ["target"]
+
+
+def test_renames(folder: Path) -> None:
+    (folder / "d" / "e").mkdir(parents=True)
+    (folder / "d" / "e" / "f").write_text("deep")
+    (folder / "d").rename(folder / "moved")
+    assert (folder / "moved" / "e" / "f").read_text() == "deep"
+    (folder / "empty").mkdir()
+    (folder / "moved").rename(folder / "empty")
+    assert (folder / "empty" / "e" / "f").read_text() == "deep"
+    (folder / "full").mkdir()
+    (folder / "full" / "x").touch()
+    with refused(errno.ENOTEMPTY):
+        (folder / "empty").rename(folder / "full")
+    with refused(errno.EINVAL):
+        (folder / "empty").rename(folder / "empty" / "e" / "inside")
+    (folder / "file").touch()
+    with refused(errno.EISDIR):
+        (folder / "file").rename(folder / "full")
+    with refused(errno.ENOTDIR):
+        (folder / "full").rename(folder / "file")
+
+
+def test_directories(folder: Path) -> None:
+    (folder / "d").mkdir()
+    with refused(errno.EEXIST):
+        (folder / "d").mkdir()
+    (folder / "d" / "x").touch()
+    with refused(errno.ENOTEMPTY):
+        (folder / "d").rmdir()
+    with refused(errno.EISDIR):
+        os.unlink(folder / "d")
+    with refused(errno.ENOTDIR):
+        (folder / "d" / "x").rmdir()
+    (folder / "d" / "x").unlink()
+    assert list((folder / "d").iterdir()) == []
+    (folder / "d").rmdir()
+    assert not (folder / "d").exists()
+
+
+def test_a_directory_stays_when_its_last_file_goes(folder: Path, mount: Path, store: ObjectStore) -> None:
+    key = f"{key_of(folder, mount)}/implied/only"
+    store.put(key, b"x")
+    eventually(lambda: (folder / "implied" / "only").exists())
+    (folder / "implied" / "only").unlink()
+    eventually(lambda: keys(store, key.rpartition("/")[0]) == [f"{key.rpartition('/')[0]}/"])
+    assert (folder / "implied").is_dir()
+
+
+def test_attributes_are_kept_in_the_object(folder: Path, mount: Path, store: ObjectStore) -> None:
+    path = folder / "a"
+    path.write_text("x")
+    os.chown(path, 1234, 4321)
+    path.chmod(0o4751)
+    os.utime(path, ns=(1_000_000_001, 2_000_000_002))
+    key = key_of(path, mount)
+    eventually(lambda: keys(store, key) and (store.head(key).metadata or {}).get("uid") == "1234")
+    metadata = store.head(key).metadata or {}
+    assert metadata["mode"] == str(stat.S_IFREG | 0o4751)
+    assert metadata["gid"] == "4321"
+    assert metadata["mtime"] == "2.000000002"
+    found = path.stat()
+    assert (found.st_mode, found.st_uid, found.st_gid) == (stat.S_IFREG | 0o4751, 1234, 4321)
+    assert (found.st_atime_ns, found.st_mtime_ns) == (1_000_000_001, 2_000_000_002)
+
+
+def test_objects_of_others_show_with_defaults(folder: Path, mount: Path, store: ObjectStore) -> None:
+    prefix = key_of(folder, mount)
+    store.put(f"{prefix}/plain", b"plain")
+    odd = {"mode": "no number", "mtime": "never", "uid": "-5"}
+    store.put(f"{prefix}/odd", b"odd", options=PutOptions(metadata=odd))
+    eventually(lambda: {"plain", "odd"} <= set(os.listdir(folder)))
+    for name in ("plain", "odd"):
+        found = (folder / name).stat()
+        assert stat.S_IMODE(found.st_mode) == 0o644
+        assert found.st_uid == os.geteuid()
+        assert (folder / name).read_text() == name
+
+
+def test_special_files(folder: Path) -> None:
+    os.mkfifo(folder / "fifo")
+    assert stat.S_ISFIFO((folder / "fifo").stat().st_mode)
+    with socket.socket(socket.AF_UNIX) as listening:
+        os.chdir(folder)  # socket paths are short
+        try:
+            listening.bind("s")
+        finally:
+            os.chdir("/")
+    assert stat.S_ISSOCK((folder / "s").stat().st_mode)
+    (folder / "link").symlink_to("no/such/target")
+    assert os.readlink(folder / "link") == "no/such/target"
+    with refused(errno.EPERM):
+        os.mknod(folder / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+
+
+def test_no_hard_links(folder: Path) -> None:
+    (folder / "a").touch()
+    with refused(errno.EPERM):
+        os.link(folder / "a", folder / "b")
+
+
+def test_names(folder: Path) -> None:
+    for name in (" ends in space ", "dot.", "new\nline", "ünïcode", "a" * 255, "x\x1b[31m", "%41", "a+b&c"):
+        (folder / name).write_text(name)
+    assert sorted(os.listdir(folder)) == sorted(
+        (" ends in space ", "dot.", "new\nline", "ünïcode", "a" * 255, "x\x1b[31m", "%41", "a+b&c")
+    )
+    with refused(errno.ENAMETOOLONG):
+        (folder / ("b" * 256)).touch()
+    with refused(errno.EILSEQ):
+        open(os.fsencode(folder) + b"/\xff\xfe", "wb").close()
+
+
+def test_extended_attributes(folder: Path) -> None:
+    path = folder / "a"
+    path.touch()
+    os.setxattr(path, "user.one", b"\0binary\xff")
+    assert os.getxattr(path, "user.one") == b"\0binary\xff"
+    assert os.listxattr(path) == ["user.one"]
+    with refused(errno.ENOSPC):
+        os.setxattr(path, "user.large", b"x" * 4000)
+    os.removexattr(path, "user.one")
+    with refused(errno.ENODATA):
+        os.getxattr(path, "user.one")
+
+
+def test_changes_by_others_are_seen_in_time(folder: Path, mount: Path, store: ObjectStore) -> None:
+    path = folder / "shared"
+    key = key_of(path, mount)
+    store.put(key, b"one")
+    eventually(path.exists)
+    assert path.read_bytes() == b"one"
+    inode = path.stat().st_ino
+    with path.open("rb") as old:
+        store.put(key, b"two, longer")
+        time.sleep(2 * TTL_S)
+        assert path.read_bytes() == b"two, longer"
+        assert path.stat().st_ino != inode
+        assert old.read() == b"one"
+    store.delete([key])
+    time.sleep(2 * TTL_S)
+    assert not path.exists()
+
+
+def test_two_writers_keep_both(folder: Path, mount: Path, store: ObjectStore) -> None:
+    path = folder / "contended"
+    key = key_of(path, mount)
+    store.put(key, b"base")
+    eventually(path.exists)
+    assert path.read_bytes() == b"base"
+    with path.open("wb") as file:
+        file.write(b"ours")
+        file.flush()
+        store.put(key, b"theirs")
+    eventually(lambda: any(".conflict-" in one for one in keys(store, key)))
+    (copy,) = (one for one in keys(store, key) if ".conflict-" in one)
+    assert store.get(key).data == b"theirs"
+    assert store.get(copy).data == b"ours"
+    time.sleep(2 * TTL_S)
+    assert path.read_bytes() == b"theirs"
+    assert (folder / copy.rpartition("/")[2]).read_bytes() == b"ours"
+
+
+def test_the_mounts_own_folder_is_not_shown(mount: Path, store: ObjectStore) -> None:
+    store.put(".objfs/something", b"")
+    time.sleep(2 * TTL_S)
+    assert ".objfs" not in os.listdir(mount)
+    assert not (mount / ".objfs").exists()
+    with refused(errno.EPERM):
+        (mount / ".objfs").mkdir()
+    store.delete([".objfs/something"])
+
+
+def keys(store: ObjectStore, prefix: str) -> list[str]:
+    return [info.key for info in store.list(prefix).objects]
