@@ -49,7 +49,7 @@ def mount(objects: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def folder(mount: Path, request: pytest.FixtureRequest) -> Path:
-    folder = mount / request.node.name.replace("[", "-").replace("]", "")
+    folder = mount / str(request.node.name)
     folder.mkdir()
     return folder
 
