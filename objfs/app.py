@@ -302,6 +302,7 @@ def store_options(settings: MountSettings) -> StoreOptions:
         endpoint_url=settings.endpoint_url,
         region=settings.region,
         profile=settings.profile,
+        credentials_file=str(settings.credentials_file) if settings.credentials_file else None,
         # A second try has to fit into the deadline of an operation.
         connect_timeout_s=min(usual.connect_timeout_s, settings.store_timeout_s / 2),
         read_timeout_s=min(usual.read_timeout_s, settings.store_timeout_s / 2),

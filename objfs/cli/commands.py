@@ -63,15 +63,20 @@ def mount(
     url: Annotated[
         str,
         typer.Argument(
-            metavar="URL", help="s3://bucket/prefix, minio://host:9000/bucket, file:///folder, memory://"
+            metavar="URL|NAME",
+            help="s3://bucket/prefix, minio://host:9000/bucket, file:///folder, memory://, "
+            "or a mount of the configuration.",
         ),
     ],
-    mountpoint: Annotated[str, typer.Argument(metavar="MOUNTPOINT", help="An empty folder.")],
+    mountpoint: Annotated[
+        str | None,
+        typer.Argument(metavar="[MOUNTPOINT]", help="An empty folder; a NAME has its own."),
+    ] = None,
     endpoint_url: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="S3 service other than AWS. Credentials: as in any AWS tool.",
+            help="S3 service other than AWS.",
             rich_help_panel=_STORE,
         ),
     ] = None,
@@ -81,6 +86,14 @@ def mount(
     profile: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Profile of the AWS configuration files.", rich_help_panel=_STORE),
+    ] = None,
+    credentials_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Credentials in AWS's format, mode 0600 (default: as in any AWS tool).",
+            rich_help_panel=_STORE,
+        ),
     ] = None,
     cache_dir: Annotated[
         str | None,
@@ -208,6 +221,7 @@ def mount(
         "endpoint_url": endpoint_url,
         "region": region,
         "profile": profile,
+        "credentials_file": credentials_file,
         "cache_dir": cache_dir,
         "cache_size": cache_size,
         "memory_limit": memory_limit,
@@ -232,7 +246,7 @@ def mount(
     }
     flags = {name: text for name, text in texts.items() if text is not None}
     flags |= {name: "yes" for name, on in switches.items() if on}
-    return run(url, Path(mountpoint), flags, options or [])
+    return run(url, Path(mountpoint) if mountpoint else None, flags, options or [])
 
 
 @app.command()
@@ -244,9 +258,10 @@ def umount(
     ] = True,
 ) -> int:
     """Upload what waits, with a progress bar, then unmount."""
+    from objfs.cli.settings import find_mountpoint
     from objfs.cli.umount import umount as run
 
-    return run(Path(mountpoint), drain=drain)
+    return run(find_mountpoint(mountpoint), drain=drain)
 
 
 @app.command()
@@ -257,9 +272,10 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> int:
     """Show mounts: store, uploads, cache, conflicts, parked changes."""
+    from objfs.cli.settings import find_mountpoint
     from objfs.cli.status import status as run
 
-    return run(Path(mountpoint) if mountpoint else None, as_json=as_json)
+    return run(find_mountpoint(mountpoint) if mountpoint else None, as_json=as_json)
 
 
 @app.command()
@@ -312,6 +328,31 @@ def rescue(
     if folder is None:
         return run(None, Path(target), flags, everything=everything)
     return run(target, Path(folder), flags, everything=everything)
+
+
+config = typer.Typer(help="Show and check configuration files.", no_args_is_help=True)
+app.add_typer(config, name="config")
+
+
+@config.command("show")
+def config_show(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A mount; default: what holds for all.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> int:
+    """Print each setting, merged, with the file and line, variable or default it comes from."""
+    from objfs.cli.config import show
+
+    return show(name, as_json=as_json)
+
+
+@config.command("check")
+def config_check() -> int:
+    """Check the configuration files; every mistake is one line, with file and line number."""
+    from objfs.cli.config import check
+
+    return check()
 
 
 def _given(**texts: str | None) -> dict[str, str]:

@@ -9,18 +9,15 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from objfs.cli import mounts
 from objfs.cli.background import Outcome, run_in_background
 from objfs.cli.checks import check_before_mount
 from objfs.cli.failure import describe_failure, pick_leaf
 from objfs.cli.logs import configure_logging
-from objfs.config import build_settings, settings_in_environment, split_mount_options
-from objfs.errors import ObjfsError, UsageError
-from objfs.store.registry import known_schemes
-from objfs.store.urls import StoreOptions, StoreUrl, s3_endpoint, store_identity
+from objfs.cli.settings import read_settings
+from objfs.errors import ObjfsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from objfs.config import MountSettings
@@ -28,9 +25,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("objfs.cli")
 
 
-def mount(url: str, mountpoint: Path, flags: Mapping[str, str], options: Sequence[str]) -> int:
+def mount(target: str, mountpoint: Path | None, flags: Mapping[str, str], options: Sequence[str]) -> int:
     """Mount, and return once the mount answers; with `--foreground` once it has gone again."""
-    settings = read_settings(url, mountpoint, flags, options)
+    settings = read_settings(target, mountpoint, flags, options)
     check_before_mount(settings)
     if settings.foreground:
         outcome = Outcome(status=0)
@@ -46,32 +43,6 @@ def mount(url: str, mountpoint: Path, flags: Mapping[str, str], options: Sequenc
     if outcome.sentence:
         sys.stderr.write(f"objfs: {outcome.sentence}\n")
     return outcome.status
-
-
-def read_settings(
-    url: str, mountpoint: Path, flags: Mapping[str, str], options: Sequence[str]
-) -> MountSettings:
-    """The settings of a command line; flags outrank `-o` options, and those `OBJFS_…` variables."""
-    layers = [settings_in_environment(os.environ), split_mount_options(options), flags]
-    settings = settings_for(url, mounts.resolve_mountpoint(mountpoint), layers)
-    parsed = StoreUrl.parse(url)
-    if parsed.scheme == "file":
-        _refuse_nesting(settings.mountpoint, parsed.bucket)
-    return settings
-
-
-def settings_for(url: str, mountpoint: Path, layers: Iterable[Mapping[str, str]]) -> MountSettings:
-    """Checked settings, with the endpoint and the identity of the store."""
-    parsed = StoreUrl.parse(url)
-    if parsed.scheme not in known_schemes():
-        raise UsageError(
-            f"{parsed.scheme}:// is not known; use {', '.join(f'{s}://' for s in known_schemes())}."
-        )
-    settings = build_settings(url, mountpoint, layers)
-    options = StoreOptions(endpoint_url=settings.endpoint_url)
-    endpoint_url = s3_endpoint(parsed, options) if parsed.scheme == "s3" else settings.endpoint_url
-    identity = store_identity(parsed, options)
-    return replace(settings, store_identity=identity, endpoint_url=endpoint_url)
 
 
 def serve(settings: MountSettings, report: Callable[[Outcome], None]) -> int:
@@ -106,11 +77,3 @@ def _raise_open_file_limit() -> None:
     """Staged files and connections are descriptors; the soft limit of 1,024 is for select(2) only."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _refuse_nesting(mountpoint: Path, folder: str) -> None:
-    real = os.path.realpath(folder)
-    if os.path.commonpath([real, mountpoint]) in (real, str(mountpoint)):
-        raise UsageError(
-            f"the mountpoint {mountpoint} and the store {folder} contain one another; separate them."
-        )

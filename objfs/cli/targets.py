@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from objfs.cli import mounts
-from objfs.cli.mount import settings_for
-from objfs.config import default_cache_base, read_record, settings_in_environment
+from objfs.cli.settings import gather, settings_for
+from objfs.config import Layer, default_cache_base, merge, mount_names, read_files, read_record
 from objfs.control import protocol
 from objfs.control.client import NoAnswerError, connect, sockets_in
 from objfs.control.leftovers import find_by_mountpoint, find_leftovers
@@ -53,14 +53,16 @@ Target = Mounted | Left
 
 
 def find_target(text: str, flags: Mapping[str, str]) -> Target:
-    """The mount or cache that a URL or a mountpoint names.
+    """The mount or cache that a URL, a mountpoint, or the name of a configured mount stands for.
 
     Raises:
         MountError: there is neither.
         UsageError: the URL or a flag is wrong.
     """
-    if "://" in text:
-        settings = settings_for(text, Path("/"), [settings_in_environment(os.environ), flags])
+    section = text if "/" not in text and text in mount_names(read_files(os.environ)) else None
+    if section or "://" in text:
+        layer = gather(section, flags)
+        settings = settings_for(layer.values.get("url", text), Path("/"), layer)
         record = read_record(settings.cache_path)
         mounted = _mounted_at(record.mountpoint) if record is not None else None
         if mounted is not None and mounted.cache_path == settings.cache_path:
@@ -105,12 +107,12 @@ def _as_target(socket: Path, status: MountStatus) -> Mounted:
 
 
 def _cache_base(flags: Mapping[str, str]) -> Path:
-    named = {**settings_in_environment(os.environ), **flags}.get("cache_dir")
+    named = gather(None, flags).values.get("cache_dir")
     return Path(named).expanduser().absolute() if named else default_cache_base()
 
 
 def _settings_of(record: MountRecord, flags: Mapping[str, str]) -> MountSettings:
     """The settings that reach the same store and the same cache again."""
-    layers = [settings_in_environment(os.environ), record.options, flags]
-    settings = settings_for(record.url, record.mountpoint, layers)
+    layers = [gather(None, {}), Layer(values=record.options), Layer(values=flags)]
+    settings = settings_for(record.url, record.mountpoint, merge(layers))
     return replace(settings, store_identity=record.store_identity, cache_dir=record.cache_path.parent)

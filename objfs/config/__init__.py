@@ -1,5 +1,16 @@
 """Settings of a mount: values with units, and where they come from."""
 
+from objfs.config.files import (
+    ConfigError,
+    ConfigFile,
+    config_paths,
+    defaults_layers,
+    mount_layers,
+    mount_names,
+    read_file,
+    read_files,
+)
+from objfs.config.layers import Layer, environment_layer, merge
 from objfs.config.record import MountRecord, read_record, read_records, write_record
 from objfs.config.settings import (
     SETTING_NAMES,
@@ -14,12 +25,23 @@ from objfs.config.settings import (
 
 __all__ = [
     "SETTING_NAMES",
+    "ConfigError",
+    "ConfigFile",
+    "Layer",
     "MountRecord",
     "MountSettings",
     "build_settings",
+    "config_paths",
     "default_cache_base",
+    "defaults_layers",
+    "environment_layer",
+    "merge",
+    "mount_layers",
+    "mount_names",
     "parse_duration",
     "parse_size",
+    "read_file",
+    "read_files",
     "read_record",
     "read_records",
     "settings_in_environment",

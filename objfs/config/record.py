@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RECORD_NAME = "mount.json"
 RECORD_FORMAT = 1
-_KEPT = ("endpoint_url", "region", "profile", "log_file", "log_level")
+_KEPT = ("endpoint_url", "region", "profile", "credentials_file", "log_file", "log_level")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,7 @@ class MountSettings:
         url: the store, for instance `s3://bucket/prefix`.
         store_identity: what the cache belongs to: the URL with the endpoint, however named.
         endpoint_url: base URL of the S3 service, or None for the SDK's own choice.
+        credentials_file: file of credentials in AWS's format, for its owner alone; outranks the environment.
         cache_dir: folder that holds one cache folder per store; None for the user's default.
         cache_size_bytes: most bytes of clean blocks kept on the local disk.
         memory_limit_bytes: budget of all read buffers.
@@ -74,6 +75,7 @@ class MountSettings:
     endpoint_url: str | None = None
     region: str | None = None
     profile: str | None = None
+    credentials_file: Path | None = None
     cache_dir: Path | None = None
     cache_size_bytes: int = 10 * 1024**3
     memory_limit_bytes: int = 256 * 1024**2
@@ -107,6 +109,21 @@ class MountSettings:
         """Folder of this store's blocks, staged files and journal."""
         return (self.cache_dir or default_cache_base()) / self.mount_id
 
+    def text_of(self, name: str) -> str:
+        """The value of a setting as people write it; "" where there is none."""
+        value = getattr(self, _PARSERS[name][0])
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if name == "umask":
+            return f"{value:03o}"
+        if _PARSERS[name][0].endswith("_bytes"):
+            return _show_size(value)
+        if _PARSERS[name][0].endswith("_s"):
+            return f"{value:g}s"
+        if isinstance(value, tuple):
+            return " ".join(value)
+        return "" if value is None else str(value)
+
     @property
     def log_path(self) -> Path:
         """File the log goes to."""
@@ -129,6 +146,11 @@ def parse_duration(text: str) -> float:
     if match is None or factor is None:
         raise ValueError(f"'{text}' is no time; write for instance 500ms, 30s, 5m or 2h")
     return float(match[1]) * factor
+
+
+def _show_size(count: int) -> str:
+    units = ((1024**4, "TiB"), (1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
+    return next((f"{count // unit}{name}" for unit, name in units if count and count % unit == 0), str(count))
 
 
 def split_mount_options(texts: Iterable[str]) -> dict[str, str]:
@@ -163,8 +185,19 @@ def settings_in_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[variable] for name, variable in variables.items() if environment.get(variable)}
 
 
-def build_settings(url: str, mountpoint: Path, layers: Iterable[Mapping[str, str]]) -> MountSettings:
+def build_settings(
+    url: str,
+    mountpoint: Path,
+    layers: Iterable[Mapping[str, str]],
+    origins: Mapping[str, str] | None = None,
+) -> MountSettings:
     """Merge layers of `name -> text`, later ones first in rank, into checked settings.
+
+    Args:
+        url: the store.
+        mountpoint: where it is mounted.
+        layers: texts by name.
+        origins: where a text stands, for errors; its flag where that is left out.
 
     Raises:
         UsageError: a value does not parse or is out of its range.
@@ -172,16 +205,23 @@ def build_settings(url: str, mountpoint: Path, layers: Iterable[Mapping[str, str
     merged: dict[str, str] = {}
     for layer in layers:
         merged.update(layer)
-    values = dict(_parse(name, text) for name, text in merged.items())
+    values = dict(_parse(name, text, (origins or {}).get(name)) for name, text in merged.items())
     return MountSettings(url=url, mountpoint=mountpoint, store_identity=url, **values)
 
 
-def _parse(name: str, text: str) -> tuple[str, Any]:
+def check_text(name: str, text: str) -> None:
+    """Raise ValueError unless this is a value for the setting."""
+    _PARSERS[name][1](text)
+
+
+def _parse(name: str, text: str, origin: str | None) -> tuple[str, Any]:
     field_name, parser = _PARSERS[name]
+    flag = f"--{name.replace('_', '-')}"
     try:
         return field_name, parser(text)
     except ValueError as error:
-        raise UsageError(f"--{name.replace('_', '-')}: {error}.") from error
+        where = flag if origin in (None, flag) else f"{origin}: {name}"
+        raise UsageError(f"{where}: {error}.") from error
 
 
 def _nearest(name: str) -> str:
@@ -262,6 +302,7 @@ _PARSERS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "endpoint_url": ("endpoint_url", _endpoint),
     "region": ("region", _text),
     "profile": ("profile", _text),
+    "credentials_file": ("credentials_file", _path),
     "cache_dir": ("cache_dir", _path),
     "cache_size": ("cache_size_bytes", _at_least(1024**2, parse_size, "1MiB")),
     "memory_limit": ("memory_limit_bytes", _at_least(16 * 1024**2, parse_size, "16MiB")),

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import botocore.session
 from botocore.exceptions import BotoCoreError, ProfileNotFound
 from minio.credentials.credentials import Credentials
 from minio.credentials.providers import Provider
@@ -17,6 +16,7 @@ from minio.helpers import BaseURL, check_bucket_name
 from minio.signer import sign_v4_s3
 from minio.time import to_amz_date
 
+from objfs.drivers.s3api.chain import open_botocore
 from objfs.drivers.s3api.checksums import choose_checksum
 from objfs.drivers.s3api.http import UNSIGNED_PAYLOAD, Connection, Place
 from objfs.drivers.s3api.store import SAFE_METADATA_BYTES, S3Store
@@ -45,7 +45,7 @@ def open_driver(url: StoreUrl, options: StoreOptions) -> S3Store:
     target = base.build(method="GET", region=region, bucket_name=url.bucket)
     place = Place(origin=f"{target.scheme}://{target.netloc}", base_path=target.path.rstrip("/"))
     return S3Store(
-        MinioConnection(place, options, region=region, provider=AwsChainProvider(options.profile)),
+        MinioConnection(place, options, region=region, provider=AwsChainProvider(options)),
         url.bucket,
         capabilities=CAPABILITIES,
         checksum=choose_checksum(url.option("checksum") or "crc64nvme", announce=False),
@@ -56,11 +56,13 @@ def open_driver(url: StoreUrl, options: StoreOptions) -> S3Store:
 class AwsChainProvider(Provider):
     """Credentials of the AWS chain, refreshed when they near their end."""
 
-    def __init__(self, profile: str | None) -> None:
+    def __init__(self, options: StoreOptions) -> None:
         try:
-            self._credentials = botocore.session.Session(profile=profile).get_credentials()
+            self._credentials = open_botocore(options).get_credentials()
         except ProfileNotFound as error:
-            raise UsageError(f"The AWS configuration has no profile {profile}.") from error
+            raise UsageError(
+                f"The AWS configuration has no profile {options.profile or 'default'}."
+            ) from error
 
     def retrieve(self) -> Credentials:
         """Credentials that are good now."""

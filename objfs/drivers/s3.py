@@ -14,6 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ProfileNotFound
 
+from objfs.drivers.s3api.chain import open_botocore
 from objfs.drivers.s3api.checksums import choose_checksum
 from objfs.drivers.s3api.http import UNSIGNED_PAYLOAD, Connection, Place
 from objfs.drivers.s3api.store import SAFE_METADATA_BYTES, S3Store
@@ -41,12 +42,12 @@ def open_driver(url: StoreUrl, options: StoreOptions) -> S3Store:
     wanted = url.option("checksum") or ("md5" if endpoint else "crc64nvme")
     checksum = choose_checksum(wanted, announce=endpoint is None)
     try:
-        session = boto3.session.Session(profile_name=options.profile)
+        session = boto3.session.Session(botocore_session=open_botocore(options))
         region = url.option("region") or options.region or session.region_name or DEFAULT_REGION
         place = _custom_place(endpoint, url.bucket) if endpoint else _aws_place(session, region, url.bucket)
         credentials = session.get_credentials()
     except ProfileNotFound as error:
-        raise UsageError(f"The AWS configuration has no profile {options.profile}.") from error
+        raise UsageError(f"The AWS configuration has no profile {options.profile or 'default'}.") from error
     except BotoCoreError as error:
         raise UsageError(f"The AWS configuration is not usable: {error}") from error
     connection = S3Connection(place, options, region=region, credentials=credentials)

@@ -12,7 +12,7 @@ import pytest
 
 from objfs.cli import checks, mounts
 from objfs.cli.background import Outcome, run_in_background
-from objfs.cli.mount import read_settings
+from objfs.cli.settings import read_settings
 from objfs.errors import MountError, UsageError
 
 if TYPE_CHECKING:
