@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TOOLS = ("objfs", "rclone", "s3fs")
 STEP_TIMEOUT_S = 600.0  # s3fs unpacks a tree at 10 ms in some minutes; nothing here takes longer
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tools = [TOOLS[name] for name in arguments.tools]
     for sentence in missing_tools(tools):
         console.print(sentence, markup=False)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, _interrupt)
     results = Results(sizes=QUICK if arguments.quick else FULL)
     status = 0
     try:
@@ -76,6 +78,9 @@ def _run(arguments: argparse.Namespace, results: Results, console: Console) -> N
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """Leave, once: mounts, processes and folders are cleaned up undisturbed, each within a timeout."""
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
