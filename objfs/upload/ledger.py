@@ -488,21 +488,43 @@ class Ledger:
     def _pop(self) -> Operation | None:
         return heapq.heappop(self._starts)[-1] if self.next_start() is not None else None
 
-    def _inherit(self, follower: Operation, operation: Operation, result: Base) -> None:
-        """Give a follower, also behind the renames of directories, the base that its predecessor left."""
+    def _inherit(
+        self, follower: Operation, operation: Operation, result: Base, since: int | None = None
+    ) -> None:
+        """Give a follower, also behind the renames of directories, the base that its predecessor left.
+
+        Args:
+            follower: the one.
+            operation: the predecessor, with its path as it is when the follower's turn comes.
+            result: what is under that path.
+            since: seq of the rename that made it so, if any.
+        """
         before = (follower.base, follower.source_base)
-        if follower.path == operation.path and follower.directory == operation.directory:
+        earliest = operation.seq if since is None else since
+        is_current = not self._moves_between(earliest, follower, follower.path)
+        if is_current and follower.path == operation.path and follower.directory == operation.directory:
             follower.base = result
-        if follower.source == operation.path and not operation.directory:
+        is_source = follower.source == operation.path and not operation.directory
+        if is_source and not self._moves_between(earliest, follower, follower.source):
             follower.source_base = result
-        if operation.kind is Kind.RENAME and operation.source and follower.path == operation.source:
+        if is_current and operation.kind is Kind.RENAME and follower.path == operation.source != "":
             follower.base = NOTHING
         if (follower.base, follower.source_base) != before:
             self._journal.write(follower.record())
         if follower.kind is Kind.RENAME_TREE and operation.kind is not Kind.RENAME_TREE:
             path = moved_path(operation.path, follower.source, follower.path)
             for later in self._order.followers(follower) if path is not None else ():
-                self._inherit(later, replace(operation, path=path or "", source=""), result)
+                there = replace(operation, path=path or "", source="")
+                self._inherit(later, there, result, follower.seq)
+
+    def _moves_between(self, seq: int, follower: Operation, path: str) -> bool:
+        """Whether a directory moves away from, or onto, a path between a seq and a later operation."""
+        return any(
+            one.kind is Kind.RENAME_TREE
+            and seq < one.seq < follower.seq
+            and (_is_within(path, one.path) or _is_within(path, one.source))
+            for one in self._order.predecessors(follower)
+        )
 
     def _rebase(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
         """Give what follows the rename of a directory the versions that its copies have."""

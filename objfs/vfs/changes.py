@@ -100,7 +100,7 @@ class Changes:
     def hold(self, node: FileNode) -> None:
         """A program is about to write: what waits must not start under its hands."""
         operation = self._put_of(node)
-        if operation is not None:
+        if operation is not None and node.parent is not None:
             operation.held = True
 
     def wrote(self, node: FileNode) -> None:

@@ -36,6 +36,7 @@ FOUND = {
     2540: "a removal waited for ever for an upload that an open file held back",
     4380: "a crash between the end of a staged file and the journal's word of it lost an acknowledged file",
     4989: "a new directory made inside a moving one, then moved itself, was looked for at its first place",
+    11066: "a write to a removed file that was still open held its upload back for ever, and the removal too",
 }
 
 

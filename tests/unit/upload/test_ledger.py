@@ -226,6 +226,15 @@ def test_an_older_version_of_a_renamed_file_goes_first(desk: Desk) -> None:
     assert desk.rows() == ["put g", "delete f"]
 
 
+def test_what_a_move_brought_is_not_what_was_deleted_before(desk: Desk) -> None:
+    desk.ledger.delete("c/a", base=Base(version=V2))
+    desk.ledger.rename_tree("d", "c", local=False)
+    later = desk.put("c/a", OLD)
+    (gone,) = desk.send()
+    desk.ledger.finish(gone, NOTHING)
+    assert later.base == OLD
+
+
 # -- parking and holding -----------------------------------------------------------------------------
 
 

@@ -1,0 +1,193 @@
+"""Somebody else writes between: both contents stay, and what follows ours follows our copy."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tests.sim.client import Client
+from tests.sim.model import Op
+from tests.sim.mounting import Mount, MountOptions, mounted, run
+from tests.sim.store import SimulatedStore, Weather, without_conditions
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from objfs.store.values import Capabilities
+
+
+@dataclass
+class Scene:
+    """A mount, a program on it, and somebody else."""
+
+    store: SimulatedStore
+    mount: Mount
+    client: Client
+
+    async def write(self, path: str, data: bytes, *, new: bool = False) -> None:
+        """Our program writes a whole file."""
+        name = "create" if new else "open"
+        await self.client.apply(Op(name, path, slot=1, flags=0o1002))
+        await self.client.apply(Op("write", slot=1, data=data))
+        await self.client.apply(Op("close", slot=1))
+
+    async def do(self, name: str, path: str, other: str = "", number: int = 0) -> None:
+        """Our program does something."""
+        await self.client.apply(Op(name, path, other, number=number))
+
+    async def settle(self) -> dict[str, bytes]:
+        """What is in the store in the end, our copies under `name.conflict`."""
+        await self.mount.uploader.drain()
+        await trio.sleep(10.0)
+        assert self.store.violations == []
+        found: dict[str, bytes] = {}
+        for key, data in self.store.objects().items():
+            name, mark, _ = key.partition(".conflict-")
+            found[name + mark.rstrip("-")] = data
+        assert self.mount.journal.load() == []
+        return found
+
+
+def play(
+    tmp_path: Path,
+    scene: Callable[[Scene], Awaitable[None]],
+    *,
+    weather: Weather | None = None,
+    conditions: bool = True,
+) -> None:
+    """Play a scene with a file `f` of others in the store."""
+
+    async def main() -> None:
+        store = SimulatedStore(dice=random.Random(1))
+        if not conditions:
+            ignorant: Capabilities = without_conditions(store.capabilities)
+            store.capabilities = replace(ignorant)
+        if weather is not None:
+            store.weather = weather
+        store.write_foreign("f", b"theirs 0")
+        async with mounted(store, tmp_path / "cache", MountOptions(delay_s=2.0)) as mount:
+            await scene(Scene(store, mount, Client(mount.filesystem)))
+
+    run(1, main)
+
+
+def test_an_overwrite(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.write("f", b"ours")
+        at.store.write_foreign("f", b"theirs 1")
+        assert await at.settle() == {"f": b"theirs 1", "f.conflict": b"ours"}
+        names = await at.client.names("")
+        assert len(names) == 2
+        assert (await at.client.entry("f"))[2] == b"theirs 1"
+        assert (await at.client.entry(max(names)))[2] == b"ours"
+        assert at.mount.uploader.status().conflicts == 1
+
+    play(tmp_path, scene)
+
+
+def test_a_new_file(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.write("g", b"ours", new=True)
+        at.store.write_foreign("g", b"theirs")
+        assert await at.settle() == {"f": b"theirs 0", "g": b"theirs", "g.conflict": b"ours"}
+
+    play(tmp_path, scene)
+
+
+def test_a_rename_over(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.write("f.tmp", b"ours", new=True)
+        await at.do("rename", "f.tmp", "f")
+        at.store.write_foreign("f", b"theirs 1")
+        assert await at.settle() == {"f": b"theirs 1", "f.conflict": b"ours"}
+
+    play(tmp_path, scene)
+
+
+def test_a_stored_file_renamed_over(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.write("g", b"ours", new=True)
+        await at.settle()
+        await at.do("rename", "g", "f")
+        at.store.write_foreign("f", b"theirs 1")
+        assert await at.settle() == {"f": b"theirs 1", "f.conflict": b"ours"}
+
+    play(tmp_path, scene)
+
+
+def test_the_queue_behind_follows_ours(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.write("f", b"ours 1")
+        await trio.sleep(2.01)  # on its way now
+        at.store.write_foreign("f", b"theirs 1")
+        await at.write("f", b"ours 2")
+        assert await at.settle() == {"f": b"theirs 1", "f.conflict": b"ours 2"}
+
+    play(tmp_path, scene)
+
+
+def test_new_attributes_never_hide_a_conflict(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.do("chmod", "f", number=0o600)
+        await trio.sleep(2.0005)
+        at.store.write_foreign("f", b"theirs 1")
+        await at.write("f", b"ours")
+        assert await at.settle() == {"f": b"theirs 1", "f.conflict": b"ours"}
+
+    play(tmp_path, scene)
+
+
+def test_a_deleted_base_is_no_conflict(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.write("f", b"ours")
+        at.store.memory.delete(["f"])
+        assert await at.settle() == {"f": b"ours"}
+
+    play(tmp_path, scene)
+
+
+def test_a_source_that_somebody_replaced_stays(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.do("rename", "f", "g")
+        at.store.write_foreign("f", b"theirs 1")
+        assert await at.settle() == {"f": b"theirs 1"}
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("conditions", [True, False])
+def test_lost_answers_are_no_conflict_with_ourselves(tmp_path: Path, conditions: bool) -> None:
+    async def scene(at: Scene) -> None:
+        for number in range(10):
+            await at.write("f", b"ours %d" % number)
+            await at.do("chmod", "f", number=0o600 + number % 8)
+            await at.do("rename", "f", "g")
+            await trio.sleep(number)
+            await at.do("rename", "g", "f")
+        at.store.weather = Weather()
+        if not conditions:
+            at.store.violations = _Forgiving()
+        assert await at.settle() == {"f": b"ours 9"}
+        assert at.mount.uploader.status().conflicts == 0
+
+    play(tmp_path, scene, weather=Weather(lost=0.3, refused=0.05, attempts=2), conditions=conditions)
+
+
+def test_a_store_without_conditions_is_compared_with(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.write("f", b"ours")
+        at.store.write_foreign("f", b"theirs 1")
+        at.store.violations = _Forgiving()  # a window remains between HEAD and PUT
+        assert await at.settle() == {"f": b"theirs 1", "f.conflict": b"ours"}
+
+    play(tmp_path, scene, conditions=False)
+
+
+class _Forgiving(list[str]):
+    def append(self, _text: str) -> None:
+        return
