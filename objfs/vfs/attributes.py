@@ -171,7 +171,7 @@ def _mode(text: str | None, default: int) -> int:
             mode = int(text or "", base)
         except ValueError:
             continue
-        if stat.S_IFMT(mode) in _TYPES and mode < 0o200000:
+        if 0 <= mode < 0o200000 and stat.S_IFMT(mode) in _TYPES:
             same_kind = stat.S_ISDIR(mode) == stat.S_ISDIR(default)
             return mode if same_kind else default
     return default
