@@ -30,7 +30,7 @@ def main() -> int:
         sys.stdout.write(f"{plan}\n")
         simulate(plan, _tell)
         return 0
-    start_s, failed = time.monotonic(), 0
+    start_s, failed, seed = time.monotonic(), 0, arguments.first
     for seed in range(arguments.first, arguments.first + arguments.seeds):
         try:
             simulate(Plan.of(seed))
