@@ -229,8 +229,11 @@ class Changes:
         self._moved(old_parent, parent)
 
     def _release(self, node: FileNode) -> None:
+        """The name is gone, perhaps with an upload still to come: what is written now is no part of it."""
         for operation in node.pending():
             self.ledger.release(operation)
+            if operation.staged is not None:
+                operation.staged.sealed = True
 
     def _moved(self, old_parent: DirectoryNode | None, parent: DirectoryNode) -> None:
         parent.attributes.touch(content=True)

@@ -333,13 +333,22 @@ class Directories:
 
     def _take_walked(self, top: DirectoryNode, listings: dict[str, Listing]) -> None:
         for prefix in sorted(listings):
-            node: Node | None = top
-            for part in prefix[len(top.prefix) : -1].split("/"):
-                if isinstance(node, DirectoryNode) and part not in node.children:
-                    self._discover(node, part, listings[prefix].begun_at)
-                node = node.children.get(part) if isinstance(node, DirectoryNode) else None
-            if isinstance(node, DirectoryNode) and node.prefix == prefix and not node.local:
+            node = self._walked_to(top, prefix, listings[prefix].begun_at)
+            if node is not None:
                 self._merge(node, listings[prefix], complete=True)
+
+    def _walked_to(self, top: DirectoryNode, prefix: str, begun_at: float) -> DirectoryNode | None:
+        """The directory whose content the store has at a prefix, if it is still where its name says."""
+        node, at = top, top.prefix
+        for part in prefix[len(at) : -1].split("/"):
+            if part not in node.children:
+                self._discover(node, part, begun_at)
+            child = node.children.get(part)
+            at += f"{part}/"
+            if not isinstance(child, DirectoryNode) or child.prefix != at or child.local:
+                return None
+            node = child
+        return node
 
     def _discover(self, parent: DirectoryNode, name: str, begun_at: float) -> None:
         """A directory that a flat listing met below one that is not listed itself."""

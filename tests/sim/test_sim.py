@@ -37,6 +37,8 @@ FOUND = {
     4380: "a crash between the end of a staged file and the journal's word of it lost an acknowledged file",
     4989: "a new directory made inside a moving one, then moved itself, was looked for at its first place",
     11066: "a write to a removed file that was still open held its upload back for ever, and the removal too",
+    20667: "a flat listing filled a directory that had taken the name of the one it told of",
+    21044: "what was written to a removed, still open file went with the upload that its removal waited for",
 }
 
 
