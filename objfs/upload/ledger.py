@@ -243,15 +243,18 @@ class Ledger:
 
     # -- progress, as the executor makes it ---------------------------------------------------------
 
-    def take_ready(self, limit: int, *, deletes: int, impatient: bool) -> list[Operation]:
+    def take_ready(
+        self, limit: int, *, deletes: int, impatient: bool, patience_s: float = 0.0
+    ) -> list[Operation]:
         """Operations that may start now, in order; they become SENT and sealed.
 
         Args:
             limit: most operations that are no deletes.
             deletes: most deletes (they go out in one request).
             impatient: do not let changes settle first.
+            patience_s: let them rest so much longer than they would have to.
         """
-        now = self._clock()
+        now = self._clock() - patience_s
         room = {True: deletes, False: limit}
         chosen: list[Operation] = []
         passed: list[Operation] = []

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BUSY_S = 0.25  # a program changed something so lately that it is probably not done
+BUSY_PATIENCE_S = 4.0  # changes rest so much longer meanwhile
 BUSY_OPERATIONS = 3  # under way meanwhile: programs first, they share processor and interpreter with uploads
 DELETE_BATCH = 1000  # S3: most keys of one DeleteObjects request
 QUICK_ATTEMPTS = 3  # answers to a condition that was settled since are not waited for, unless they go on
@@ -231,13 +232,19 @@ class Uploader:
         start = self.ledger.next_start()
         if start is None or self._free_slots() <= 0:
             return math.inf  # a change, or a finished operation, wakes the loop
+        if self._busy():
+            start = min(start + BUSY_PATIENCE_S, self.ledger.touched_at + BUSY_S)
         return max(start, self._outage.probe_at, trio.current_time() + 0.01)
+
+    def _busy(self) -> bool:
+        """Whether programs are changing things, and nobody waits for uploads."""
+        return not self._drainers and trio.current_time() - self.ledger.touched_at < BUSY_S
 
     def _free_slots(self) -> int:
         slots = self._slots
         if self._outage.lasts:
             slots = 1
-        elif not self._drainers and trio.current_time() - self.ledger.touched_at < BUSY_S:
+        elif self._busy():
             slots = min(slots, BUSY_OPERATIONS)
         return slots - len(self._in_flight)
 
@@ -246,8 +253,12 @@ class Uploader:
         free = self._free_slots()
         if free <= 0 or trio.current_time() < self._outage.probe_at:
             return []
-        deletes = 1 if self._outage.lasts else DELETE_BATCH
-        taken = self.ledger.take_ready(free, deletes=deletes, impatient=self._drainers > 0)
+        taken = self.ledger.take_ready(
+            free,
+            deletes=1 if self._outage.lasts else DELETE_BATCH,
+            impatient=self._drainers > 0,
+            patience_s=BUSY_PATIENCE_S if self._busy() else 0.0,
+        )
         batch = [operation for operation in taken if operation.kind is Kind.DELETE]
         others = [[operation] for operation in taken if operation.kind is not Kind.DELETE]
         return [batch, *others] if batch else others

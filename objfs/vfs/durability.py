@@ -6,7 +6,9 @@ sync(2) on to a FUSE daemon, so everything staged is made durable every few seco
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import itertools
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH = 200  # journal rows marked between two turns of the event loop
+SINGLY_MAX = 32  # so many files are synced one by one; more by one sync of their file system
+BUSY_EVERY = 6  # a file that is being written all the time is synced every so many turns only
 
 
 class Durability:
@@ -42,7 +46,8 @@ class Durability:
         if operation is None:
             operation = next((one for one in node.pending() if one.staged is not None), None)
         if operation is not None and operation.staged is not None and not operation.staged.synced:
-            await trio.to_thread.run_sync(operation.staged.sync_data)
+            with operation.staged.pinned():
+                await trio.to_thread.run_sync(operation.staged.sync_data)
             self._ledger.mark_durable(operation)
         await self.sync_journal()
 
@@ -52,24 +57,37 @@ class Durability:
 
     async def run(self, every_s: float) -> None:
         """Commit and sync everything staged every `every_s` seconds, until cancelled."""
-        while True:
+        for turn in itertools.count(1):
             await trio.sleep(every_s)
             try:
                 self._commit_quiet_files(every_s)
-                await self.sync_everything()
+                await self.sync_everything(busy_too=turn % BUSY_EVERY == 0)
             except OSError as error:
                 log.error("staged data could not be made durable: %s", error)
 
-    async def sync_everything(self) -> None:
-        """Make all journaled content durable with one sync of the file system below it."""
+    async def sync_everything(self, *, busy_too: bool = True) -> None:
+        """Make all journaled content durable.
+
+        Args:
+            busy_too: also of files that are being written to right now.
+        """
         volatile: list[tuple[Operation, StagedFile, int]] = [
             (operation, operation.staged, operation.staged.changes)
             for operation in self._ledger
-            if operation.staged is not None and not operation.staged.synced
+            if operation.staged is not None
+            and not operation.staged.synced
+            and (busy_too or not operation.held)
         ]
         if not volatile:
             return
-        await trio.to_thread.run_sync(_syncfs, self._staging_path)
+        if len(volatile) > SINGLY_MAX:
+            await trio.to_thread.run_sync(_syncfs, self._staging_path)
+        else:
+            with contextlib.ExitStack() as pins:
+                files = [staged for _, staged, _ in volatile]
+                for staged in files:
+                    pins.enter_context(staged.pinned())
+                await trio.to_thread.run_sync(_sync_each, files)
         for start in range(0, len(volatile), BATCH):
             with self._ledger.journal.transaction():
                 for operation, staged, changes in volatile[start : start + BATCH]:
@@ -83,6 +101,11 @@ class Durability:
         now = trio.current_time()
         for node in list(self._changes.dirty):
             self._changes.commit(node, held=now - node.written_at < quiet_s)
+
+
+def _sync_each(files: list[StagedFile]) -> None:
+    for staged in files:
+        staged.sync_data()
 
 
 def _syncfs(path: Path) -> None:
