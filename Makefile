@@ -11,6 +11,8 @@ help:
 	@echo "make demo-stop  upload what waits, unmount it"
 	@echo "make test       all tests, with real mounts"
 	@echo "make sim        simulated crashes and faults, SEEDS=1000"
+	@echo "make test-systemd  the service under a booted systemd, in a container (root)"
+	@echo "make install-systemd  units, and mount.objfs for fstab (root)"
 	@echo "make check      formatting, linters, types, layers"
 	@echo "make bench      speed beside other file systems"
 	@echo "make soak       long tests"
@@ -37,6 +39,13 @@ demo-stop: .make/run
 test: .make/test
 	@$(BIN)/python -m pytest tests $(ARGS)
 
+test-systemd: .make/test
+	@.ci/install systemd
+	@OBJFS_TEST_SYSTEMD=1 $(BIN)/python -m pytest tests/systemd $(ARGS)
+
+install-systemd: .make/run
+	@systemd/install $(CURDIR)/$(BIN)/objfs
+
 check: .make/check
 	@$(BIN)/ruff format --check objfs cache tests
 	@$(BIN)/ruff check objfs cache tests
@@ -56,6 +65,7 @@ bench: .make/check
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 soak: .make/test
+	@.ci/install systemd
 	@OBJFS_SOAK=1 $(BIN)/python -m pytest tests $(ARGS)
 
 clean:

@@ -20,6 +20,7 @@ from objfs.control.life import MountLife, drain_progress
 from objfs.control.protocol import runtime_dir, socket_name
 from objfs.control.rescue import Candidate, Rescued, base_id, find_candidates, read_mounted, rescue
 from objfs.control.server import open_control_server
+from objfs.control.service import Service
 from objfs.control.values import DrainProgress
 from objfs.errors import (
     BucketNotFoundError,
@@ -213,6 +214,7 @@ async def _serve(
     upload_store = ThreadedStore(RetryingStore(limited, UPLOAD_POLICY))
     upload_settings = UploadSettings(delay_s=settings.upload_delay_s)
     async with (
+        AsyncExitStack() as stack,
         open_reader(store, local.blocks, memory_limit_bytes=settings.memory_limit_bytes) as reader,
         open_uploader(upload_store, local.journal, upload_settings) as uploader,
     ):
@@ -222,15 +224,25 @@ async def _serve(
             cache_figures=local.blocks.stats,
             direct_store=ThreadedStore(driver, metadata_threads=1),
         )
+        service = stack.enter_context(
+            closing(Service(os.environ, settings.mountpoint, drain_timeout_s=settings.drain_timeout_s))
+        )
         async with open_control_server(_control_path(settings), life), trio.open_nursery() as nursery:
             nursery.start_soon(_watch_signals, life, everything)
+            nursery.start_soon(service.run, life)
+
+            def ready() -> None:
+                service.ready()
+                on_ready()
+
             async with open_filesystem(
                 store, reader, uploader, local.staging, local.blocks, _vfs_settings(settings), KernelCache()
             ) as filesystem:
                 async with open_session(filesystem, settings.mountpoint, _fuse_options(settings)) as session:
-                    await life.serve(session, on_ready)
+                    await life.serve(session, ready)
                 await filesystem.commit_everything()
                 await life.drain_at_end()
+                service.last_words(life.progress())
             nursery.cancel_scope.cancel()
 
 

@@ -25,6 +25,12 @@ _SECRET_PATTERNS = re.compile(
     r"[^\s&'\",@]+(?:\s+credential=[^\s]+)?"
 )
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
+_PRIORITIES = (
+    (logging.CRITICAL, 2),
+    (logging.ERROR, 3),
+    (logging.WARNING, 4),
+    (logging.INFO, 6),
+)  # syslog(3)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -36,11 +42,13 @@ def configure_logging(path: Path, level: str, environment: Mapping[str, str], *,
     """
     formatter = LineFormatter(known_secrets(environment))
     handlers: list[logging.Handler] = [_open_file(path)]
+    handlers[0].setFormatter(formatter)
     if also_stderr:
         handlers.append(logging.StreamHandler(sys.stderr))
+        in_journal = "JOURNAL_STREAM" in environment
+        handlers[1].setFormatter(JournalFormatter(known_secrets(environment)) if in_journal else formatter)
     root = logging.getLogger()
     for handler in handlers:
-        handler.setFormatter(formatter)
         root.addHandler(handler)
     root.setLevel(logging.WARNING)  # botocore's debug lines quote signed requests
     logging.getLogger("objfs").setLevel(level.upper())
@@ -74,6 +82,16 @@ class LineFormatter(logging.Formatter):
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return _URL_PASSWORD.sub(r"\1***", _SECRET_PATTERNS.sub(r"\1***", text))
+
+
+class JournalFormatter(LineFormatter):
+    """For systemd's journal, which has time and program already: `<4>objfs.upload: text` (sd-daemon(3))."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One event, each line with its priority."""
+        level = next((number for least, number in _PRIORITIES if record.levelno >= least), 7)
+        before, head, rest = super().format(record).partition(f" {record.levelname} ")
+        return "\n".join(f"<{level}>{line}" for line in (rest if head else before).splitlines())
 
 
 class _PrivateFileHandler(WatchedFileHandler):

@@ -120,6 +120,11 @@ class MountLife:
         """How far the uploads are."""
         return drain_progress(self._uploader.status())
 
+    @property
+    def leaving(self) -> bool:
+        """Whether the mountpoint was taken away, or is about to be."""
+        return self._state == "leaving"
+
     async def drain(self, *, retry_parked: bool) -> None:
         """Upload everything that waits now; what the store refuses for good is left."""
         if retry_parked:
