@@ -227,7 +227,7 @@ class Ledger:
         moving = self._order.below(source)
         with self._step():
             has_marker = any(one.kind is Kind.MARKER and one.path == source for one in moving)
-            if local and has_marker and all(_movable(operation, source) for operation in moving):
+            if local and has_marker and all(self._is_movable(one, source) for one in moving):
                 for operation in moving:
                     self._revoke(operation)
                 for operation in moving:
@@ -520,6 +520,13 @@ class Ledger:
                 there = replace(operation, path=path or "", source="")
                 self._inherit(later, there, result, follower.seq)
 
+    def _is_movable(self, operation: Operation, source: str) -> bool:
+        """Whether an operation of a new directory may go out under another path."""
+        if operation.state is not State.WAITING or operation.kind not in (Kind.PUT, Kind.MARKER):
+            return False
+        is_moving = any(one.kind is Kind.RENAME_TREE for one in self._order.followers(operation))
+        return _is_within(operation.path, source) and operation.base.absent and not is_moving
+
     def _moves_between(self, seq: int, follower: Operation, path: str) -> bool:
         """Whether a directory moves away from, or onto, a path between a seq and a later operation."""
         return any(
@@ -608,13 +615,6 @@ def moved_path(path: str, source: str, target: str) -> str | None:
 
 def _is_within(path: str, top: str) -> bool:
     return f"{path}/".startswith(f"{top}/")
-
-
-def _movable(operation: Operation, source: str) -> bool:
-    if operation.state is not State.WAITING or operation.kind not in (Kind.PUT, Kind.MARKER):
-        return False
-    inside = operation.path == source or operation.path.startswith(f"{source}/")
-    return inside and operation.base.absent
 
 
 def _after_move(base: Base, versions: tuple[Version, Version] | None) -> Base:

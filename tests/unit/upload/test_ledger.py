@@ -124,6 +124,15 @@ def test_a_new_directory_with_a_file_on_its_way_is_a_barrier(desk: Desk) -> None
     assert desk.sent() == ["marker d"]
 
 
+def test_what_another_move_takes_along_is_left_to_it(desk: Desk) -> None:
+    desk.ledger.mkdir("d/c", options=PLAIN, base=NOTHING)
+    desk.put("d/c/a")
+    desk.ledger.rename_tree("d", "e", local=False)
+    desk.ledger.mkdir("d/c", options=PLAIN, base=NOTHING)
+    desk.ledger.rename_tree("d/c", "f", local=True)
+    assert desk.rows()[:3] == ["marker d/c", "put d/c/a", "rename-tree d->e"]
+
+
 def test_a_marker_that_was_never_sent_costs_nothing(desk: Desk) -> None:
     desk.ledger.mkdir("d", options=PLAIN, base=NOTHING)
     assert desk.ledger.rmdir("d") is None
