@@ -53,9 +53,8 @@ def check_allow_other(config: Path) -> None:
 
 def check_mountpoint(mountpoint: Path, *, nonempty: bool) -> None:
     """The mountpoint is a folder that is free."""
-    entry = mounts.find_mount(mountpoint)
-    if entry is not None and entry.fs_type == "autofs":
-        return  # systemd waits for this very mount: to look at the folder would wait for ourselves
+    if mounts.is_automount(mountpoint):
+        return  # it waits for this very mount: to look at the folder might wait for ourselves
     _clear_dead_mount(mountpoint)
     entry = mounts.find_mount(mountpoint)
     if entry is not None and entry.fs_type == mounts.FUSE_TYPE:

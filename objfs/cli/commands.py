@@ -12,7 +12,6 @@ app = typer.Typer(
     name="objfs",
     help="Mount object-store buckets as directories.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -35,6 +34,7 @@ _CacheDir = Annotated[
         rich_help_panel="Store",
     ),
 ]
+_MOUNTS, _CHANGES, _SETUP = "Mounts", "Changes on their way", "Settings and caches"
 _STORE, _CACHE, _FILES, _RUN = "Store", "Cache", "Files", "Daemon"
 
 
@@ -57,7 +57,8 @@ def objfs(
 
 
 @app.command(
-    epilog="Sizes: 64K, 500M, 10GiB (K, M, G are powers of 1024; KB, MB, GB of 1000). Times: 500ms, 30s, 5m."
+    rich_help_panel=_MOUNTS,
+    epilog="Sizes: 64K, 500M, 10GiB (K, M, G are powers of 1024; KB, MB, GB of 1000). Times: 500ms, 30s, 5m.",
 )
 def mount(
     url: Annotated[
@@ -249,7 +250,7 @@ def mount(
     return run(url, Path(mountpoint) if mountpoint else None, flags, options or [])
 
 
-@app.command()
+@app.command(rich_help_panel=_MOUNTS)
 def umount(
     mountpoint: Annotated[str, typer.Argument(metavar="MOUNTPOINT")],
     drain: Annotated[
@@ -264,7 +265,7 @@ def umount(
     return run(find_mountpoint(mountpoint), drain=drain)
 
 
-@app.command()
+@app.command(rich_help_panel=_MOUNTS)
 def status(
     mountpoint: Annotated[
         str | None, typer.Argument(metavar="[MOUNTPOINT]", help="One mount; default: all of yours.")
@@ -278,7 +279,7 @@ def status(
     return run(find_mountpoint(mountpoint) if mountpoint else None, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_CHANGES)
 def flush(
     target: Annotated[
         str | None,
@@ -304,7 +305,7 @@ def flush(
     return run(target, flags, retry_parked=retry_parked, progress=progress)
 
 
-@app.command()
+@app.command(rich_help_panel=_CHANGES)
 def rescue(
     target: Annotated[
         str,
@@ -331,7 +332,7 @@ def rescue(
 
 
 config = typer.Typer(help="Show and check configuration files.", no_args_is_help=True)
-app.add_typer(config, name="config")
+app.add_typer(config, name="config", rich_help_panel=_SETUP)
 
 
 @config.command("show")
@@ -353,6 +354,35 @@ def config_check() -> int:
     from objfs.cli.config import check
 
     return check()
+
+
+cache = typer.Typer(help="Show and clear local caches.", no_args_is_help=True)
+app.add_typer(cache, name="cache", rich_help_panel=_SETUP)
+
+
+@cache.command("show")
+def cache_show(
+    cache_dir: _CacheDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> int:
+    """List the caches of all stores: where, how large, what waits in them, and whether they are in use."""
+    from objfs.cli.caches import show
+
+    return show(_given(cache_dir=cache_dir), as_json=as_json)
+
+
+@cache.command("clear")
+def cache_clear(
+    target: Annotated[
+        str, typer.Argument(metavar="MOUNTPOINT|URL|NAME", help="Of a store that is not mounted.")
+    ],
+    endpoint_url: _EndpointUrl = None,
+    cache_dir: _CacheDir = None,
+) -> int:
+    """Delete the cached blocks of a store; what waits for its upload is kept."""
+    from objfs.cli.caches import clear
+
+    return clear(target, _given(endpoint_url=endpoint_url, cache_dir=cache_dir))
 
 
 def _given(**texts: str | None) -> dict[str, str]:

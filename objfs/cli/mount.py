@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from objfs.cli import mounts
 from objfs.cli.background import Outcome, run_in_background
 from objfs.cli.checks import check_before_mount
 from objfs.cli.failure import describe_failure, pick_leaf
@@ -39,7 +40,10 @@ def mount(target: str, mountpoint: Path | None, flags: Mapping[str, str], option
         status = serve(settings, keep)
         outcome = outcome if outcome.status else replace(outcome, status=status)
     else:
-        outcome = run_in_background(lambda report: serve(settings, report))
+        outcome = run_in_background(
+            lambda report: serve(settings, report),
+            session_at_once=not mounts.is_automount(settings.mountpoint),
+        )
     if outcome.sentence:
         sys.stderr.write(f"objfs: {outcome.sentence}\n")
     return outcome.status

@@ -38,6 +38,15 @@ def find_mount(mountpoint: Path) -> MountEntry | None:
     return found[-1] if found else None
 
 
+def is_automount(mountpoint: Path) -> bool:
+    """Whether whoever looks at the path waits until something is mounted there (systemd.automount(5)).
+
+    All but the process group of the automounter, that is: its mount commands.
+    """
+    entry = find_mount(mountpoint)
+    return entry is not None and entry.fs_type == "autofs"
+
+
 def resolve_mountpoint(path: Path) -> Path:
     """The absolute path without symlinks; a mount at its end, which may hang or be dead, is not touched."""
     parent = Path(os.path.realpath(path.absolute().parent))

@@ -72,7 +72,7 @@ def find_target(text: str, flags: Mapping[str, str]) -> Target:
     mounted = _mounted_at(mountpoint)
     if mounted is not None:
         return mounted
-    base = _cache_base(flags)
+    base = cache_base(flags)
     record = find_by_mountpoint(base, mountpoint)
     if record is None:
         raise MountError(
@@ -91,7 +91,7 @@ def find_all(flags: Mapping[str, str]) -> list[Target]:
             found = _as_target(socket, client.status())
             mounted.append(found)
             in_use.add(found.cache_path)
-    left = [record for record in find_leftovers(_cache_base(flags)) if record.cache_path not in in_use]
+    left = [record for record in find_leftovers(cache_base(flags)) if record.cache_path not in in_use]
     return [*mounted, *(Left(settings=_settings_of(record, flags)) for record in left)]
 
 
@@ -106,7 +106,8 @@ def _as_target(socket: Path, status: MountStatus) -> Mounted:
     return Mounted(socket=socket, mountpoint=Path(status.mountpoint), cache_path=Path(status.cache.path))
 
 
-def _cache_base(flags: Mapping[str, str]) -> Path:
+def cache_base(flags: Mapping[str, str]) -> Path:
+    """The folder of cache folders."""
     named = gather(None, flags).values.get("cache_dir")
     return Path(named).expanduser().absolute() if named else default_cache_base()
 

@@ -13,6 +13,7 @@ import stat
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, Any
 
 from objfs.config.layers import Layer
@@ -205,9 +206,8 @@ def _file_model() -> type[BaseModel]:
     places: dict[str, Any] = {name: (str, "") for name in _PLACES}
     defaults: Any = create_model("Defaults", __config__=strict, **settings)
     mount: Any = create_model("Mount", __config__=strict, **settings, **places)
-    return create_model(
-        "File", __config__=strict, defaults=(defaults, defaults()), mounts=(dict[str, mount], {})
-    )
+    mounts: Any = GenericAlias(dict, (str, mount))
+    return create_model("File", __config__=strict, defaults=(defaults, defaults()), mounts=(mounts, {}))
 
 
 def _as_text(name: str, value: object) -> str:

@@ -121,6 +121,26 @@ def test_background_reports(tmp_path: Path) -> None:
     os.waitpid(int(pid), 0)
 
 
+def test_a_session_of_its_own_from_the_report_on(tmp_path: Path) -> None:
+    marker = tmp_path / "sessions"
+
+    def body(report: Callable[[Outcome], None]) -> int:
+        before = os.getsid(0)
+        report(Outcome(status=0))
+        marker.write_text(f"{before} {os.getsid(0)} {os.getpid()}")
+        time.sleep(60)
+        return 0
+
+    assert run_in_background(body, session_at_once=False) == Outcome(status=0)
+    while not marker.exists() or not marker.read_text():
+        time.sleep(0.01)
+    before, after, pid = map(int, marker.read_text().split())
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert before == os.getsid(0)
+    assert after == pid
+
+
 def test_background_failures() -> None:
     def refuse(report: Callable[[Outcome], None]) -> int:
         report(Outcome(status=2, sentence="no: 'ü'."))

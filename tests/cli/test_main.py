@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -55,10 +56,40 @@ def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "mount" in "".join(capsys.readouterr())
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["mount", "--help"], ["umount", "--help"], ["status", "-h"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"],
+        ["mount", "--help"],
+        ["umount", "--help"],
+        ["status", "-h"],
+        ["flush", "-h"],
+        ["config", "-h"],
+    ],
+)
 def test_help_of_everything(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 0
     assert "Usage" in capsys.readouterr().out
+
+
+def test_commands_are_grouped_and_fit_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for group in ("Mounts", "Changes on their way", "Settings and caches"):
+        assert group in out
+    assert len(out.splitlines()) <= 50
+
+
+def test_shells_complete_commands() -> None:
+    variables = {"_OBJFS_COMPLETE": "complete_bash", "COMP_WORDS": "objfs fl", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "objfs"],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["flush"]
 
 
 def test_version_by_module() -> None:

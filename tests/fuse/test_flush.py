@@ -265,3 +265,30 @@ def test_what_waits_is_rescued_while_the_store_is_away(minio_bucket: Bucket, min
             gate.open()
             mount.mount_again()
     assert minio_bucket.contents()["unread"][499_999:500_006] == b"0patch0"
+
+
+def test_caches_are_shown_and_cleared(file_bucket: Bucket) -> None:
+    file_bucket.store.put("a", b"0" * 1_000_000)
+    with mounted(file_bucket.url, upload_delay="1h") as mount:
+
+        def cache(*arguments: str) -> subprocess.CompletedProcess[str]:
+            return mount.place.run("cache", *arguments, "--cache-dir", str(mount.place.cache))
+
+        assert (mount.path / "a").read_bytes() == b"0" * 1_000_000
+        (mount.path / "b").write_text("waits")
+        (one,) = json.loads(cache("show", "--json").stdout)
+        assert (one["url"], one["waiting_changes"], one["in_use"]) == (file_bucket.url, 1, True)
+        refused = cache("clear", str(mount.path))
+        assert (refused.returncode, "is mounted; run" in refused.stderr) == (1, True)
+        mount.umount("--no-drain")
+        shown = cache("show").stdout
+        assert "1 change to upload, not mounted" in shown
+        (one,) = json.loads(cache("show", "--json").stdout)
+        assert one["clean_bytes"] >= 1_000_000
+        done = cache("clear", str(mount.path))
+        assert (done.returncode, done.stderr) == (0, "")
+        (one,) = json.loads(cache("show", "--json").stdout)
+        assert (one["clean_bytes"], one["waiting_changes"]) == (0, 1)
+        mount.mount_again()
+        assert (mount.path / "b").read_text() == "waits"
+    assert file_bucket.contents()["b"] == b"waits"
