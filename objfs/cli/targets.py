@@ -14,7 +14,7 @@ from objfs.config import Layer, default_cache_base, merge, mount_names, read_fil
 from objfs.control import protocol
 from objfs.control.client import NoAnswerError, connect, sockets_in
 from objfs.control.leftovers import find_by_mountpoint, find_leftovers
-from objfs.errors import MountError
+from objfs.errors import MountError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,7 +113,16 @@ def cache_base(flags: Mapping[str, str]) -> Path:
 
 
 def _settings_of(record: MountRecord, flags: Mapping[str, str]) -> MountSettings:
-    """The settings that reach the same store and the same cache again."""
+    """The settings that reach the same store and the same cache again.
+
+    Raises:
+        UsageError: flags, variables or files name another endpoint by now.
+    """
     layers = [gather(None, {}), Layer(values=record.options), Layer(values=flags)]
     settings = settings_for(record.url, record.mountpoint, merge(layers))
-    return replace(settings, store_identity=record.store_identity, cache_dir=record.cache_path.parent)
+    if settings.store_identity != record.store_identity:
+        raise UsageError(
+            f"the cache {record.cache_path} belongs to {record.store_identity}, but now "
+            f"{settings.store_identity} is named; give the --endpoint-url that it was mounted with."
+        )
+    return replace(settings, cache_dir=record.cache_path.parent)

@@ -11,7 +11,7 @@ from objfs.config.files import (
     read_files,
 )
 from objfs.config.layers import Layer, environment_layer, merge
-from objfs.config.record import MountRecord, read_record, read_records, write_record
+from objfs.config.record import RECORD_NAME, MountRecord, read_record, read_records, write_record
 from objfs.config.settings import (
     SETTING_NAMES,
     MountSettings,
@@ -24,6 +24,7 @@ from objfs.config.settings import (
 )
 
 __all__ = [
+    "RECORD_NAME",
     "SETTING_NAMES",
     "ConfigError",
     "ConfigFile",
