@@ -100,7 +100,8 @@ class Durability:
         """Journal what open files were written; a file that is not being written any more may be uploaded."""
         now = trio.current_time()
         for node in list(self._changes.dirty):
-            self._changes.commit(node, held=now - node.written_at < quiet_s)
+            if not node.exclusively().locked():  # else a write is under way, and its bytes not yet counted
+                self._changes.commit(node, held=now - node.written_at < quiet_s)
 
 
 def _sync_each(files: list[StagedFile]) -> None:
