@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,22 @@ def test_stop_says_what_is_left(machine: Machine) -> None:
     assert "left in the journal for the next mount: 1 files, 5 bytes" in machine.journal()
     machine.run("objfs", "flush", "data")
     assert machine.run("cat", "/srv/objects/rest") == "rest\n"
+
+
+def test_stop_takes_the_time_of_the_drain(machine: Machine) -> None:
+    machine.file(f"/etc/systemd/system/{UNIT}.service.d/stop.conf", "[Service]\nTimeoutStopSec=6\n")
+    machine.run("systemctl", "daemon-reload")
+    restart(machine, 'upload_delay = "1h"\ndrain_timeout = "10s"')
+    machine.run("sh", "-c", "echo rest >/mnt/data/slow; mv /srv/objects /srv/away; touch /srv/objects")
+    before_s = time.monotonic()
+    machine.run("systemctl", "stop", UNIT)
+    assert time.monotonic() - before_s >= 10
+    assert machine.show(UNIT, "Result") == "success", machine.journal()
+    machine.run("sh", "-c", "rm /srv/objects; mv /srv/away /srv/objects")
+    machine.run("objfs", "flush", "data")
+    assert machine.run("cat", "/srv/objects/slow") == "rest\n"
+    machine.run("rm", "-r", f"/etc/systemd/system/{UNIT}.service.d")
+    machine.run("systemctl", "daemon-reload")
 
 
 def test_wrong_settings_are_not_tried_again(machine: Machine) -> None:
