@@ -113,6 +113,12 @@ class Operation:
             return self.committed.length
         return len(self.body or b"")
 
+    def concerns(self, path: str) -> bool:
+        """Whether it is about this path, or moves a tree that the path is in."""
+        if path in (self.path, self.source):
+            return True
+        return self.kind is Kind.RENAME_TREE and path.startswith((f"{self.source}/", f"{self.path}/"))
+
     def record(self) -> Record:
         """The operation as a journal row."""
         return Record(

@@ -43,6 +43,7 @@ from objfs.upload.operations import (
     from_record,
 )
 from objfs.upload.outage import Outage, back_off_s
+from objfs.upload.present import present_versions
 from objfs.upload.transfer import Transfer
 from objfs_cache.journal import JournalError
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from objfs.store.protocol import AsyncObjectStore
+    from objfs.store.values import PutOptions
     from objfs_cache.journal import Journal
     from objfs_cache.staging import Staging
 
@@ -215,6 +217,24 @@ class Uploader:
                 raise ObjectStoreError(operation.error, key=operation.path)
             await self._changed.wait()
 
+    async def claim(self, path: str, options: PutOptions) -> Version:
+        """Make an empty object where none is, at once.
+
+        Raises:
+            PreconditionFailedError: there is one.
+        """
+        for operation in list(self.ledger):
+            if operation.concerns(path):  # what was removed here a moment ago
+                await self.settle(operation)
+        operation = Operation(kind=Kind.PUT, path=path, options=options, base=NOTHING, body=b"")
+        try:
+            return await self._transfer.put(operation)
+        except PreconditionFailedError:
+            ours = await self._ours(operation)
+            if ours is None:
+                raise
+            return ours.version  # an answer was lost
+
     # -- the loop -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -338,7 +358,7 @@ class Uploader:
         """Copy every object, show the new place, delete the old ones. Each step may be repeated."""
         old, new = f"{operation.source}/", f"{operation.path}/"
         present = {info.key: info.version async for info in self._walk(new)}
-        keys: list[str] = []
+        copied: dict[str, Version] = {}
         moved: dict[str, tuple[Version, Version]] = {}
         limit = trio.CapacityLimiter(self._slots)
 
@@ -353,13 +373,12 @@ class Uploader:
 
         async with trio.open_nursery() as nursery:
             async for info in self._walk(old):
-                keys.append(info.key)
+                copied[info.key] = info.version
                 nursery.start_soon(copy, info)
         if not operation.copied:
             self.ledger.tree_copied(operation, moved)
             self.observer.tree_copied(operation, moved)
-        for start in range(0, len(keys), DELETE_BATCH):
-            await self._delete_keys(keys[start : start + DELETE_BATCH])
+        await self._delete_moved(copied)
         self._succeeded(operation, None)
 
     async def _walk(self, prefix: str) -> AsyncIterator[ObjectInfo]:
@@ -377,13 +396,17 @@ class Uploader:
             for operation in batch:
                 nursery.start_soon(self.observer.before_replace, operation)
         try:
-            failures = {
-                failure.key: failure.error for failure in await self._store.delete([o.key for o in batch])
-            }
-        except ObjectStoreError as error:
+            batch = await self._without_others(batch)
+            keys = [operation.key for operation in batch]
+            answer = await self._store.delete(keys) if keys else []
+        except Exception as group:  # sorted out below
+            error = first_error(group)
+            if not isinstance(error, ObjectStoreError):
+                raise
             for operation in batch:
                 self._failed(operation, error)
             return
+        failures = {failure.key: failure.error for failure in answer}
         for operation in batch:
             failure = failures.get(operation.key)
             if failure is None:
@@ -391,8 +414,29 @@ class Uploader:
             else:
                 self._failed(operation, failure)
 
+    async def _without_others(self, batch: list[Operation]) -> list[Operation]:
+        """The deletes whose object is still the one that the program removed; a short window remains."""
+        files = [one.key for one in batch if one.base.version is not None and not one.directory]
+        found = await present_versions(self._store, files)
+        ours: list[Operation] = []
+        for operation in batch:
+            base, version = operation.base.version, found.get(operation.key)
+            if base is None or version is None or base.etag == version.etag:
+                ours.append(operation)
+            else:
+                self._vanished(operation, "somebody replaced the object", operation.base)
+        return ours
+
+    async def _delete_moved(self, versions: Mapping[str, Version]) -> None:
+        """Delete what was copied elsewhere, but not what somebody put in its place meanwhile."""
+        keys = sorted(versions)
+        for start in range(0, len(keys), DELETE_BATCH):
+            batch = keys[start : start + DELETE_BATCH]
+            found = await present_versions(self._store, batch)
+            await self._delete_keys([key for key in batch if found.get(key, versions[key]) == versions[key]])
+
     async def _delete_keys(self, keys: Sequence[str]) -> None:
-        for failure in await self._store.delete(keys):
+        for failure in await self._store.delete(keys) if keys else ():
             raise failure.error
 
     # -- outcomes -----------------------------------------------------------------------------------

@@ -30,16 +30,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-C = TypeVar("C", bound="Callable[..., None]")
+OWNERS_SLACK = 1000  # operations that were taken back are forgotten once they are so many
+
+C = TypeVar("C", bound="Callable[..., Operation | None]")
 
 
 def _one_transaction(change: C) -> C:
     """Have all journal rows of a change written together, or none."""
 
     @functools.wraps(change)
-    def wrapped(self: Changes, *args: object, **kwargs: object) -> None:
+    def wrapped(self: Changes, *args: object, **kwargs: object) -> object:
         with self._contents.staged_files_kept(), self.ledger.journal.transaction():
-            change(self, *args, **kwargs)
+            return change(self, *args, **kwargs)
 
     return cast("C", wrapped)
 
@@ -93,6 +95,14 @@ class Changes:
         node.proven = node.local = True
         node.gone = dict.fromkeys(self.ledger.leaving(node.path), PENDING)
         self._own(self.ledger.mkdir(node.path, options=encode(node.attributes, name), base=NOTHING), node)
+        parent.attributes.touch(content=True)
+
+    def claimed(self, parent: DirectoryNode, name: str, node: FileNode) -> None:
+        """A new file that the store has already, empty."""
+        self._tree.attach(parent, name, node)
+        node.proven = True
+        node.checked_at = node.changed_at = trio.current_time()
+        self._stored_below(node)
         parent.attributes.touch(content=True)
 
     # -- content ------------------------------------------------------------------------------------
@@ -162,31 +172,33 @@ class Changes:
     # -- places -------------------------------------------------------------------------------------
 
     @_one_transaction
-    def unlink(self, node: FileNode) -> None:
-        """A file loses its name."""
+    def unlink(self, node: FileNode) -> Operation | None:
+        """A file loses its name; returns the operation if the store has to hear of it."""
         parent, name = node.parent, node.name
         if parent is None:
-            return
+            return None
         self.dirty.discard(node)
-        self.ledger.delete(node.path, base=node.base())
+        operation = self.ledger.delete(node.path, base=node.base())
         self._release(node)
         self._tree.detach(node)
         parent.gone[name] = PENDING
         parent.attributes.touch(content=True)
         node.attributes.touch(content=False)
         self._keep(parent)
+        return operation
 
     @_one_transaction
-    def rmdir(self, node: DirectoryNode) -> None:
-        """An empty directory goes."""
+    def rmdir(self, node: DirectoryNode) -> Operation | None:
+        """An empty directory goes; returns the operation if the store has to hear of it."""
         parent, name = node.parent, node.name
         if parent is None:
-            return
-        self.ledger.rmdir(node.path)
+            return None
+        operation = self.ledger.rmdir(node.path)
         self._tree.detach(node)
         parent.gone[name] = PENDING
         parent.attributes.touch(content=True)
         self._keep(parent)
+        return operation
 
     @_one_transaction
     def rename_file(self, node: FileNode, parent: DirectoryNode, name: str, target: FileNode | None) -> None:
@@ -359,6 +371,8 @@ class Changes:
     # -- parts --------------------------------------------------------------------------------------
 
     def _own(self, operation: Operation, node: Node) -> None:
+        if len(self._owners) > 2 * len(self.ledger) + OWNERS_SLACK:
+            self._owners = {one: of for one, of in self._owners.items() if one.state is not State.DONE}
         self._owners[operation] = node
         if operation not in node.pending():
             node.operations.append(operation)

@@ -122,7 +122,7 @@ class Contents:
         return layer
 
     def truncate(self, node: FileNode, length: int) -> StagedFile:
-        """Set the length. The node's lock is held by the caller, who trims the layer once that is journaled."""
+        """Set the length. The caller holds the node's lock, and trims the layer once that is journaled."""
         if length > node.size_bytes:
             self._staging.reserve(0)
         layer = self.writable(node)

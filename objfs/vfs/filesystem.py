@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.errors import NotFoundError, ObjectStoreError, UnavailableError
+from objfs.errors import NotFoundError, ObjectStoreError, PreconditionFailedError, UnavailableError
 from objfs.store.values import MIB, Version
 from objfs.upload.operations import ROOT_MARKER_KEY, State
 from objfs.upload.uploader import load_operations
-from objfs.vfs.attributes import Attributes, decode, default_attributes, fresh_attributes
+from objfs.vfs.attributes import Attributes, decode, default_attributes, encode, fresh_attributes
 from objfs.vfs.changes import Changes
 from objfs.vfs.content import Contents, object_id
 from objfs.vfs.directories import Directories, Kernel
@@ -207,7 +207,7 @@ class FileSystem:
         if not isinstance(node, DirectoryNode):
             raise OSError(errno.ENOTDIR, "not a directory")
         await self._check_empty(node)
-        self._changes.rmdir(node)
+        await self._settle_removal(self._changes.rmdir(node))
 
     # -- files --------------------------------------------------------------------------------------
 
@@ -223,7 +223,11 @@ class FileSystem:
             handle = await self.open(existing.ino, flags)
             existing.lookups += 1
             return self._stat(existing), handle
-        node = await self._make(parent, name, stat.S_IFREG | stat.S_IMODE(mode), caller, held=True)
+        mode = stat.S_IFREG | stat.S_IMODE(mode)
+        if flags & os.O_EXCL and self._settings.write_mode == "through":
+            node = await self._claim(parent, name, mode, caller)
+        else:
+            node = await self._make(parent, name, mode, caller, held=True)
         node.lookups += 1
         return self._stat(node), self._open_handle(node, flags)
 
@@ -317,7 +321,7 @@ class FileSystem:
         node = await self._existing(self._directory(parent_ino), name)
         if not isinstance(node, FileNode):
             raise OSError(errno.EISDIR, "a directory")
-        self._changes.unlink(node)
+        await self._settle_removal(self._changes.unlink(node))
 
     async def rename(
         self, parent_ino: int, name: bytes, new_parent_ino: int, new_name: bytes, flags: int
@@ -514,6 +518,25 @@ class FileSystem:
         self._changes.create(parent, text, node, held=held)
         return node
 
+    async def _claim(self, parent: DirectoryNode, name: bytes, mode: int, caller: Caller) -> FileNode:
+        """Make a file in the store before anybody is told; of two mounts that try, one succeeds."""
+        text = check_new_name(name)
+        self._check_new(parent, text)
+        node = self._tree.new_file(text, self._new_attributes(parent, mode, caller))
+        try:
+            node.version = await self._uploader.claim(
+                f"{parent.path}/{text}".lstrip("/"), encode(node.attributes, text)
+            )
+            self._check_new(parent, text)
+        except BaseException as error:
+            self._tree.drop_if_unused(node)
+            self._directories.forget(parent)
+            if isinstance(error, PreconditionFailedError):
+                raise OSError(errno.EEXIST, "somebody made it first") from error
+            raise
+        self._changes.claimed(parent, text, node)
+        return node
+
     def _new_attributes(self, parent: DirectoryNode, mode: int, caller: Caller) -> Attributes:
         gid = caller.gid
         if parent.attributes.mode & stat.S_ISGID:
@@ -547,6 +570,11 @@ class FileSystem:
         if self._settings.write_mode == "back":
             return
         await self._stored([operation for operation in node.pending() if not operation.held])
+
+    async def _settle_removal(self, operation: Operation | None) -> None:
+        """In write-through mode, wait until the store has removed it too."""
+        if self._settings.write_mode == "through" and operation is not None:
+            await self._stored([operation])
 
     async def _stored(self, operations: list[Operation]) -> None:
         """Wait until the store has these, as long as it takes while the store answers."""

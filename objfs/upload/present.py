@@ -1,0 +1,63 @@
+"""What the store has under keys that are about to be deleted: for stores whose deletes know no conditions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from objfs.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from objfs.store.protocol import AsyncObjectStore
+    from objfs.store.values import Version
+
+HEADS_MAX = 4  # so few keys are asked for one by one; of more, one listing tells a thousand
+PAGE_KEYS = 1000  # S3: most keys of one page
+PARALLEL_HEADS = 32
+
+
+async def present_versions(store: AsyncObjectStore, keys: Sequence[str]) -> dict[str, Version]:
+    """The versions of those keys that exist. A listing that lacks a key is not believed: HEAD tells."""
+    wanted = sorted(set(keys))
+    found: dict[str, Version] = {}
+    if len(wanted) > HEADS_MAX and store.capabilities.listing_ordered:
+        found = await _listed(store, wanted)
+    limit = trio.CapacityLimiter(PARALLEL_HEADS)
+
+    async def head(key: str) -> None:
+        async with limit:
+            try:
+                found[key] = (await store.head(key)).version
+            except NotFoundError:
+                return
+
+    async with trio.open_nursery() as nursery:
+        for key in wanted:
+            if key not in found:
+                nursery.start_soon(head, key)
+    return found
+
+
+async def _listed(store: AsyncObjectStore, wanted: list[str]) -> dict[str, Version]:
+    """What a few pages of a flat listing tell of sorted keys."""
+    names = set(wanted)
+    found: dict[str, Version] = {}
+    prefix = _common_prefix(wanted[0], wanted[-1])
+    after = wanted[0][:-1] if len(prefix) < len(wanted[0]) else ""  # sorts before all of them
+    token: str | None = None
+    for _ in range(1 + 2 * len(wanted) // PAGE_KEYS):
+        page = await store.list(prefix, start_after="" if token else after, page=token)
+        found.update({info.key: info.version for info in page.objects if info.key in names})
+        token = page.next_page
+        if token is None or (page.objects and page.objects[-1].key >= wanted[-1]):
+            break
+    return found
+
+
+def _common_prefix(first: str, last: str) -> str:
+    """What the first and the last of sorted keys, and so all of them, begin with."""
+    length = next((at for at, pair in enumerate(zip(first, last, strict=False)) if len(set(pair)) == 2), None)
+    return first[: length if length is not None else min(len(first), len(last))]
