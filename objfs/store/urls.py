@@ -38,7 +38,7 @@ class StoreOptions:
     Attributes:
         endpoint_url: S3 endpoint other than AWS.
         profile: profile of the AWS configuration files.
-        credentials_file: file of credentials in AWS's format; where it is given, the environment's do not count.
+        credentials_file: file of credentials in AWS's format; given, the environment's do not count.
         ca_bundle: file of certificates to trust in place of the system's.
         connect_timeout_s: longest wait for a connection.
         read_timeout_s: longest silence of a connection.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from objfs_cache import journal as journals
 from objfs_cache.journal import Journal, Record, open_journal
 from objfs_cache.staging import StagedState
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 def _add(journal: Journal, file_id: int, *, fsynced: bool) -> None:
