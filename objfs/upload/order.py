@@ -73,10 +73,6 @@ class Order:
         """Operations that it waits for."""
         return list(self._waits[operation])
 
-    def is_free(self, operation: Operation) -> bool:
-        """Whether it waits for no other."""
-        return not self._waits[operation]
-
     def has_followers(self, operation: Operation) -> bool:
         """Whether a later operation waits for it."""
         return bool(self._blocks[operation])

@@ -67,11 +67,6 @@ class Attributes:
     content_encoding: str | None = None
     storage_class: str | None = None
 
-    @property
-    def is_directory(self) -> bool:
-        """Whether these are a directory's."""
-        return stat.S_ISDIR(self.mode)
-
     def touch(self, *, content: bool) -> None:
         """Now is the time of the last change: of the status and, with `content`, of the bytes."""
         self.ctime_ns = time.time_ns()
