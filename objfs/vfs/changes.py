@@ -143,6 +143,12 @@ class Changes:
         self.dirty.discard(node)
         return operation
 
+    def completed(self, node: FileNode) -> None:
+        """The staged content that waits has what it lacked of its base."""
+        operation = self._put_of(node)
+        if operation is not None and not node.dirty:
+            self._commit_put(operation, node, held=operation.held)
+
     def set_attributes(self, node: Node) -> None:
         """Journal the node's attributes, which were changed."""
         if node.parent is None and node is not self._tree.root:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 INLINE_BYTES = 64 * 1024  # a pread or pwrite below this costs less than handing it to a thread (100 us)
 SETTLE_POLL_S = 0.05  # a read that met a request of ours on its way looks again so soon
+STALLED_S = 1.0  # the kernel repeats a read for each program that waits for the page: those are told at once
+PATIENCE_S = 0.1  # enough for what is in the cache
 COPY_LAYER_BYTES = 1 * MIB  # a sealed file up to this size is copied rather than layered over
 
 
@@ -148,6 +150,33 @@ class Contents:
         else:
             node.layers.append(layer)
 
+    async def complete(self, node: FileNode) -> bool:
+        """Fetch what a small changed file still lacks of its base, before somebody replaces that.
+
+        Returns:
+            Whether the layer has it now, which is to be journaled at once.
+        """
+        layer, version = _lacking(node), node.version
+        if layer is None or version is None:
+            return False
+        data = await self._read_version(node, self.new_stream(), 0, layer.base_limit)
+        async with node.exclusively():
+            if _lacking(node) is not layer:
+                return False
+            holes = [(a, b) for a, b, is_staged in layer.extents.pieces(0, layer.length) if not is_staged]
+            holes = [(a, min(b, layer.base_limit)) for a, b in holes if a < layer.base_limit]
+            for start, stop in holes:
+                layer.write_bytes(start, data[start:stop])
+            synced, changes = layer.synced, layer.changes
+            if synced:  # what a program has synced stays so
+                await trio.to_thread.run_sync(layer.sync_data)
+            if _lacking(node) is not layer or layer.changes != changes:
+                return False
+            for start, stop in holes:
+                layer.mark_filled(start, stop - start)
+            layer.synced = synced
+            return True
+
     async def _read_version(self, node: FileNode, stream: ReadStream, offset: int, length: int) -> bytes:
         while True:
             version, key = node.version, node.key
@@ -156,11 +185,24 @@ class Contents:
             length = min(length, max(0, version.size_bytes - offset))
             source = Source(object_id=object_id(node), key=key, version=version)
             try:
+                if trio.current_time() - node.stalled_at < STALLED_S:
+                    with trio.fail_after(PATIENCE_S):
+                        return await self._reader.read(source, offset, length, stream)
                 return await self._reader.read(source, offset, length, stream)
+            except trio.Cancelled:
+                node.stalled_at = trio.current_time()
+                raise
             except StaleVersionError:
                 if (node.version, node.key) == (version, key):
                     raise
                 # Our own rename or upload finished meanwhile: the same bytes are elsewhere now.
+
+
+def _lacking(node: FileNode) -> StagedFile | None:
+    """The one staged file of a small changed file, if the version below shows through it."""
+    if len(node.layers) != 1 or node.layers[0].sealed or node.layers[0].complete:
+        return None
+    return node.layers[0] if node.layers[0].base_limit <= COPY_LAYER_BYTES else None
 
 
 def object_id(node: FileNode) -> str:

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.errors import NotFoundError, ObjectStoreError, PreconditionFailedError, UnavailableError
+from objfs.errors import (
+    NotFoundError,
+    ObjectStoreError,
+    ObjfsError,
+    PreconditionFailedError,
+    UnavailableError,
+)
 from objfs.store.values import MIB, Version
 from objfs.upload.operations import ROOT_MARKER_KEY, State
 from objfs.upload.uploader import load_operations
@@ -285,7 +291,9 @@ class FileSystem:
         """A descriptor is closed: what was written is journaled, and in the store in write-through mode."""
         node = self._handles.get(handle, FileHandle).node
         async with node.exclusively():
-            self._changes.commit(node)
+            operation = self._changes.commit(node)
+        if operation is not None and node.layers and not node.layers[0].complete:
+            self._nursery.start_soon(self._complete, node)
         await self._settle(node)
 
     async def fsync(self, handle: int) -> None:
@@ -585,6 +593,13 @@ class FileSystem:
                 status = self._uploader.status()
                 if scope.cancelled_caught and status.offline_since_s is not None:
                     raise UnavailableError(status.last_error or "no answer", key=operation.path)
+
+    async def _complete(self, node: FileNode) -> None:
+        try:
+            if await self._contents.complete(node):
+                self._changes.completed(node)
+        except (OSError, ObjfsError, ExceptionGroup) as error:
+            log.debug("the base of a changed file was not kept: %s", error)
 
     def _retire(self, node: FileNode, staged: StagedFile) -> None:
         """An uploaded staged file has served; its bytes go into the block cache."""

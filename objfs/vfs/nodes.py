@@ -88,6 +88,7 @@ class FileNode(Node):
         target: a symlink's target, once known.
         handles, writers: open handles, and those of them that may write.
         superseded: somebody else's version has taken the name.
+        stalled_at: trio time at which a read last gave up waiting for the store.
     """
 
     version: Version | None = None
@@ -102,6 +103,7 @@ class FileNode(Node):
     superseded: bool = False
     object_id: str = ""
     lock: trio.Lock | None = None
+    stalled_at: float = NEVER
 
     @property
     def size_bytes(self) -> int:
