@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SINGLE_PUT_BYTES = 16 * MIB  # one request below this: a multipart upload costs two more
-PART_BYTES = 16 * MIB  # four in flight stay well within the default memory limit even where SDKs copy
+PART_BYTES = 8 * MIB  # four in flight stay well within the default memory limit even where SDKs copy
 COPY_PART_BYTES = 512 * MIB  # server-side copies move no bytes through us: large pieces, few requests
 
 
