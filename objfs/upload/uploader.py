@@ -165,7 +165,9 @@ class Uploader:
         self._conflicts = 0
         self._outage = Outage()
         self._last_error: str | None = None
-        ledger.subscribe(self._wake)
+        self._settlers = 0
+        self._wakes_at = math.inf
+        ledger.subscribe(self._ledger_changed)
 
     # -- for the mount ------------------------------------------------------------------------------
 
@@ -212,10 +214,14 @@ class Uploader:
             ObjectStoreError: it was refused; it stays parked.
         """
         self.ledger.hurry(operation)
-        while operation.state is not State.DONE:
-            if operation.state is State.PARKED:
-                raise ObjectStoreError(operation.error, key=operation.path)
-            await self._changed.wait()
+        self._settlers += 1
+        try:
+            while operation.state is not State.DONE:
+                if operation.state is State.PARKED:
+                    raise ObjectStoreError(operation.error, key=operation.path)
+                await self._changed.wait()
+        finally:
+            self._settlers -= 1
 
     async def claim(self, path: str, options: PutOptions) -> Version:
         """Make an empty object where none is, at once.
@@ -245,7 +251,8 @@ class Uploader:
                 for batch in self._next_batches():
                     self._in_flight.update(batch)
                     nursery.start_soon(self._carry, batch)
-                with trio.move_on_at(self._next_start()):
+                self._wakes_at = self._next_start()
+                with trio.move_on_at(self._wakes_at):
                     await changed.wait()
 
     def _next_start(self) -> float:
@@ -538,6 +545,11 @@ class Uploader:
     def _idle(self) -> bool:
         """Whether nothing is under way and nothing free waits."""
         return not self._in_flight and self.ledger.next_start() is None
+
+    def _ledger_changed(self) -> None:
+        """Wake the loop only for what is due before it looks again: programs change things often."""
+        if self._settlers or self._drainers or self._next_start() < self._wakes_at:
+            self._wake()
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, trio.Event()
