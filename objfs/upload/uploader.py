@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from objfs.errors import (
+    BucketNotFoundError,
     InvalidRequestError,
     NotFoundError,
     NotSupportedError,
@@ -29,6 +30,9 @@ from objfs.errors import (
     PreconditionFailedError,
     QuotaExceededError,
     StaleVersionError,
+    ThrottledError,
+    UnauthenticatedError,
+    UnavailableError,
     first_error,
 )
 from objfs.store.values import ANY, ObjectInfo, Version
@@ -63,6 +67,8 @@ BUSY_OPERATIONS = 3  # under way meanwhile: programs first, they share processor
 DELETE_BATCH = 1000  # S3: most keys of one DeleteObjects request
 QUICK_ATTEMPTS = 3  # answers to a condition that was settled since are not waited for, unless they go on
 NAME_MAX_BYTES = 255  # as everywhere on Linux (limits.h)
+AWAY = (UnavailableError, ThrottledError, UnauthenticatedError, BucketNotFoundError)  # no fault of one key
+HOPELESS_ATTEMPTS = 10  # some three minutes: then a single object's trouble stays its own
 REFUSALS = (PermissionDeniedError, InvalidRequestError, NotSupportedError, QuotaExceededError)
 
 
@@ -466,8 +472,12 @@ class Uploader:
             self.ledger.park(operation, text)
             return
         now = trio.current_time()
-        if isinstance(error, ObjectStoreError):
+        if isinstance(error, AWAY):
             self._outage.failed(now, text)
+        elif operation.attempts >= HOPELESS_ATTEMPTS:
+            log.error("%s %r fails again and again and is parked: %s", operation.kind, operation.path, text)
+            self.ledger.park(operation, text)
+            return
         self._last_error = text
         self.ledger.retry_later(operation, now + back_off_s(operation.attempts), text)
         log.info("%s %r will be tried again: %s", operation.kind, operation.path, text)

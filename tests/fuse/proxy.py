@@ -1,0 +1,381 @@
+"""An HTTP proxy in front of a real S3 server, that does to chosen requests what networks and stores do.
+
+A test gives rules; the first whose kinds and chance fit a request decides what becomes of it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import re
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+UPSTREAM_TIMEOUT_S = 60.0
+READS = frozenset({"get", "head", "list"})
+WRITES = frozenset({"put", "copy", "delete", "delete-batch", "create", "part", "copy-part", "complete"})
+ANY = READS | WRITES | {"abort", "uploads"}
+_HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asks for."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def key(self) -> str:
+        """The key, with whatever prefix the mount has."""
+        return unquote(urlsplit(self.target).path).removeprefix("/").partition("/")[2]
+
+    @property
+    def kind(self) -> str:
+        """Which request of S3 it is."""
+        query = parse_qs(urlsplit(self.target).query, keep_blank_values=True)
+        headers = {name.lower() for name in self.headers}
+        part, copied = "partNumber" in query, "x-amz-copy-source" in headers
+        if self.method == "GET":
+            return "list" if "list-type" in query else "uploads" if "uploads" in query else "get"
+        if self.method == "PUT":
+            return f"copy{'-part' if part else ''}" if copied else "part" if part else "put"
+        if self.method == "POST":
+            return "create" if "uploads" in query else "complete" if "uploadId" in query else "delete-batch"
+        if self.method == "DELETE":
+            return "abort" if "uploadId" in query else "delete"
+        return self.method.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer; `declared` is the Content-Length told where it is not the body's."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    declared: int | None = None
+
+
+class Broken(Exception):  # not an error of the proxy
+    """The connection is to be reset, after some bytes of an answer."""
+
+    def __init__(self, sent: Reply | None = None) -> None:
+        super().__init__()
+        self.sent = sent
+
+
+Forward = Callable[[Request], Reply]
+Action = Callable[["Proxy", Request, Forward], Reply]
+
+
+@dataclass(slots=True)
+class Rule:
+    """What becomes of requests of these kinds, by chance, at most so many times.
+
+    `part` is a part of the keys meant; of a batch delete, of any of its keys.
+    """
+
+    kinds: frozenset[str]
+    action: Action
+    chance: float = 1.0
+    times: int | None = None
+    part: str = ""
+
+    def takes(self, request: Request, draw: float) -> bool:
+        """Whether this request is meant; counts it."""
+        if request.kind not in self.kinds or draw >= self.chance or self.times == 0:
+            return False
+        named = request.body.decode(errors="replace") if request.kind == "delete-batch" else request.key
+        if self.part not in f"/{named}$":
+            return False
+        if self.times is not None:
+            self.times -= 1
+        return True
+
+
+class Proxy:
+    """Passes requests to `target` (`host:port`), but for those that a rule takes."""
+
+    def __init__(self, target: str, *, seed: int = 0) -> None:
+        self._target = target
+        self._chance = random.Random(seed)
+        self._lock = threading.Lock()
+        self._rules: list[Rule] = []
+        self.latency_s = 0.0
+        self.seen: Counter[str] = Counter()
+        self.struck: Counter[str] = Counter()
+        self.replies: dict[str, Reply] = {}
+        """The last good answer to a GET of each key."""
+        self.closing = threading.Event()
+        self._server = _Server(self)
+
+    @property
+    def host(self) -> str:
+        """`host:port` to use in place of the target's."""
+        return f"127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def rule(
+        self,
+        kinds: frozenset[str] | str,
+        action: Action,
+        *,
+        chance: float = 1.0,
+        times: int | None = None,
+        part: str = "",
+    ) -> None:
+        """Add a rule; `$` in `part` is the end of a key."""
+        chosen = frozenset({kinds}) if isinstance(kinds, str) else kinds
+        with self._lock:
+            self._rules.append(Rule(chosen, action, chance, times, part))
+
+    def heal(self) -> None:
+        """Do no harm any more."""
+        with self._lock:
+            self._rules.clear()
+        self.latency_s = 0.0
+
+    def answer(self, request: Request) -> Reply:
+        """The answer to a request, or `Broken`."""
+        time.sleep(self.latency_s)
+        with self._lock:
+            self.seen[request.kind] += 1
+            draw = self._chance.random()
+            rule = next((rule for rule in self._rules if rule.takes(request, draw)), None)
+            if rule is not None:
+                self.struck[request.kind] += 1
+        if rule is not None:
+            return rule.action(self, request, self.forward)
+        reply = self.forward(request)
+        if request.kind == "get" and reply.status < 300:
+            self.replies[request.key] = reply
+        return reply
+
+    def forward(self, request: Request) -> Reply:
+        """What the server answers."""
+        connection = http.client.HTTPConnection(self._target, timeout=UPSTREAM_TIMEOUT_S)
+        try:
+            headers = {name: value for name, value in request.headers.items() if name.lower() != "connection"}
+            connection.request(request.method, request.target, body=request.body or None, headers=headers)
+            answer = connection.getresponse()
+            body = answer.read()
+            kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_HEADERS}
+            declared = answer.getheader("Content-Length") if request.method == "HEAD" else None
+            return Reply(answer.status, kept, body, int(declared) if declared else None)
+        finally:
+            connection.close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  # the base class's
+        """Clients that leave early are no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+    disable_nagle_algorithm = True
+
+    def handle_one_request(self) -> None:
+        """One request, without the base class's dispatch by name."""
+        self.raw_requestline = self.rfile.readline(65537)
+        if not self.raw_requestline or not self.parse_request():
+            self.close_connection = True
+            return
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:
+            self.close_connection = True
+            return
+        request = Request(self.command, self.path, dict(self.headers.items()), body)
+        try:
+            reply = self.server.proxy.answer(request)
+        except Broken as broken:
+            if broken.sent is not None:
+                self._send(broken.sent)
+            self._reset()
+            return
+        except OSError:
+            self._reset()
+            return
+        self._send(reply)
+
+    def _send(self, reply: Reply) -> None:
+        self.send_response_only(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        declared = len(reply.body) if reply.declared is None else reply.declared
+        self.send_header("Content-Length", str(declared))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(reply.body)
+            self.close_connection = self.close_connection or declared != len(reply.body)
+        self.wfile.flush()
+
+    def _reset(self) -> None:
+        """End the connection with RST instead of FIN."""
+        self.close_connection = True
+        with suppress(OSError):
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+
+
+# -- what may become of a request ---------------------------------------------------------------------
+
+
+def status(number: int, code: str = "", **headers: str) -> Action:
+    """An error answer; without a code its body is no XML. Header names have `_` for `-`."""
+    document = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>m</Message></Error>"
+    body = document.encode() if code else b"<html>gateway says no\x00"
+
+    def action(_proxy: Proxy, _request: Request, _forward: Forward) -> Reply:
+        return Reply(number, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+
+    return action
+
+
+def reset(_proxy: Proxy, _request: Request, _forward: Forward) -> Reply:
+    """The request is read and the connection reset; nothing happens."""
+    raise Broken
+
+
+def reset_in_answer(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+    """It takes effect, and the connection is reset in the middle of the answer."""
+    reply = forward(request)
+    raise Broken(replace(reply, body=reply.body[: len(reply.body) // 2], declared=len(reply.body) + 1))
+
+
+def lose_answer(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+    """It takes effect, and nobody is told."""
+    forward(request)
+    raise Broken
+
+
+def fail_after(number: int, code: str) -> Action:
+    """It takes effect, and an error is answered."""
+
+    def action(proxy: Proxy, request: Request, forward: Forward) -> Reply:
+        forward(request)
+        return status(number, code)(proxy, request, forward)
+
+    return action
+
+
+def stall(seconds: float) -> Action:
+    """No answer for a long time, then a reset."""
+
+    def action(proxy: Proxy, _request: Request, _forward: Forward) -> Reply:
+        proxy.closing.wait(seconds)
+        raise Broken
+
+    return action
+
+
+def late(seconds: float) -> Action:
+    """A good answer after some time."""
+
+    def action(proxy: Proxy, request: Request, forward: Forward) -> Reply:
+        proxy.closing.wait(seconds)
+        return forward(request)
+
+    return action
+
+
+def truncated(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+    """Half of the body under the whole's Content-Length."""
+    reply = forward(request)
+    return replace(reply, body=reply.body[: len(reply.body) // 2], declared=len(reply.body))
+
+
+def shortened(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+    """Half of the body, and the Content-Length says so too."""
+    reply = forward(request)
+    return replace(reply, body=reply.body[: len(reply.body) // 2])
+
+
+def lengthened(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+    """More body than there is."""
+    reply = forward(request)
+    return replace(reply, body=reply.body + b"more")
+
+
+def corrupted(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+    """One bit of the body is wrong."""
+    reply = forward(request)
+    at = len(reply.body) // 3
+    return replace(reply, body=reply.body[:at] + bytes([reply.body[at] ^ 4]) + reply.body[at + 1 :])
+
+
+def of_another_key(proxy: Proxy, request: Request, forward: Forward) -> Reply:
+    """The answer that another key's GET got."""
+    others = [reply for key, reply in proxy.replies.items() if key != request.key]
+    return others[-1] if others else forward(request)
+
+
+def body_of_another_key(proxy: Proxy, request: Request, forward: Forward) -> Reply:
+    """Our headers, and another key's bytes of the same length."""
+    reply = forward(request)
+    length = len(reply.body)
+    others = [other.body for key, other in proxy.replies.items() if key != request.key]
+    return replace(reply, body=next((body[:length] for body in others if len(body) >= length), reply.body))
+
+
+def as_whole(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+    """200 for a ranged GET, as from a server that knows no ranges."""
+    reply = forward(request)
+    headers = {name: value for name, value in reply.headers.items() if name.lower() != "content-range"}
+    return replace(reply, status=200 if reply.status == 206 else reply.status, headers=headers)
+
+
+def of_another_range(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+    """A Content-Range that nobody asked for."""
+    reply = forward(request)
+    shifted = {
+        name: re.sub(r"\d+-(\d+)/", r"7-\1/", value) if name.lower() == "content-range" else value
+        for name, value in reply.headers.items()
+    }
+    return replace(reply, headers=shifted)
+
+
+def empty(_proxy: Proxy, _request: Request, _forward: Forward) -> Reply:
+    """An empty 200 where a document is due; nothing happens."""
+    return Reply(200)
+
+
+def empty_after(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+    """It takes effect, and the answer is an empty 200."""
+    forward(request)
+    return Reply(200)
+
+
+def error_in_success(_proxy: Proxy, _request: Request, _forward: Forward) -> Reply:
+    """200 with an error inside, as CompleteMultipartUpload and COPY may answer; nothing happens."""
+    body = b"<?xml version='1.0'?>\n<Error><Code>InternalError</Code><Message>m</Message></Error>"
+    return Reply(200, {"Content-Type": "application/xml"}, body)
