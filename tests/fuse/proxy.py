@@ -200,7 +200,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
+    server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]  # made by no other server
     disable_nagle_algorithm = True
 
     def handle_one_request(self) -> None:

@@ -366,8 +366,8 @@ def test_a_full_disk_is_told_at_write(minio_bucket: Bucket, tmp_path: Path) -> N
         for number in range(200):
             data = os.urandom(1_000_000)
             file = os.open(mount.path / f"f{number}", os.O_CREAT | os.O_WRONLY)
+            written = 0
             try:
-                written = 0
                 while written < len(data):
                     written += os.write(file, data[written:])
             except OSError as error:
