@@ -514,7 +514,8 @@ class Ledger:
             follower.base = NOTHING
         if (follower.base, follower.source_base) != before:
             self._journal.write(follower.record())
-        if follower.kind is Kind.RENAME_TREE and operation.kind is not Kind.RENAME_TREE:
+        is_tree = follower.kind is Kind.RENAME_TREE and operation.kind is not Kind.RENAME_TREE
+        if is_tree and not self._moves_between(earliest, follower, operation.path):
             path = moved_path(operation.path, follower.source, follower.path)
             for later in self._order.followers(follower) if path is not None else ():
                 there = replace(operation, path=path or "", source="")

@@ -3,7 +3,7 @@
 Its tree is a dict from path to entry. Before each system call the state that the call leads to is noted as
 possible; once a call returned that promises survival (close and everything that changes names or attributes),
 that state is the acknowledged one. After a crash the tree must be one of the two. Of what was written to a
-file that was not closed, any pages may be there; everything else of the file must be as it was.
+file that was not closed, any part may be there; everything else of the file must be as it was.
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ def _patched(before: Entry, offset: int, data: bytes) -> Entry:
 
 
 def _is_partly_written(now: bytes, before: bytes, pieces: list[tuple[int, bytes]]) -> bool:
-    """Whether each page, cut at the pieces' ends, is as before or as one of the pieces has it."""
+    """Whether each byte is as before or as one of the pieces has it."""
     longest = max([len(before), *(offset + len(data) for offset, data in pieces)])
     if not len(before) <= len(now) <= longest:
         return False
@@ -304,6 +304,8 @@ def _is_partly_written(now: bytes, before: bytes, pieces: list[tuple[int, bytes]
         allowed += [
             data[start - at : stop - at] for at, data in pieces if at <= start and stop <= at + len(data)
         ]
-        if now[start:stop] not in allowed:
-            return False
+        if now[start:stop] not in allowed:  # cut elsewhere, where an earlier change began or ended
+            for at, byte in enumerate(now[start:stop]):
+                if all(data[at] != byte for data in allowed):
+                    return False
     return True
