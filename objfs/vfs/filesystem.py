@@ -366,6 +366,7 @@ class FileSystem:
 
     async def getxattr(self, ino: int, name: str) -> bytes:
         """One extended attribute."""
+        _check_xattr(name)
         value = self._current(ino).attributes.xattrs.get(name)
         if value is None:
             raise OSError(errno.ENODATA, "no such attribute")
@@ -377,6 +378,7 @@ class FileSystem:
 
     async def setxattr(self, ino: int, name: str, value: bytes) -> None:
         """Set one extended attribute; ENOSPC where the store could not hold it."""
+        _check_xattr(name)
         node = self._current(ino)
         before = dict(node.attributes.xattrs)
         node.attributes.xattrs[name] = value
@@ -640,6 +642,12 @@ class FileSystem:
 def _order(name: str, node: Node) -> bytes:
     """Key order, as the store lists: a directory sorts with its slash."""
     return f"{name}/".encode() if isinstance(node, DirectoryNode) else name.encode()
+
+
+def _check_xattr(name: str) -> None:
+    """Refuse access lists: who sets one expects that it changes the mode (acl(5)), and then sets no mode."""
+    if name.startswith("system."):
+        raise OSError(errno.ENOTSUP, "there are no access lists")
 
 
 def _apply(attributes: Attributes, wanted: SetAttributes) -> bool:

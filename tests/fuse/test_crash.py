@@ -84,6 +84,8 @@ def test_killed_at_random_instants(store: str, request: pytest.FixtureRequest) -
             except AssertionError as error:
                 raise AssertionError(f"round {round_} of OBJFS_TEST_SEED={seed}: {error}") from error
         assert sorted(path.name for path in mount.path.iterdir()) == names
+        told = [line for line in mount.place.log_text().splitlines() if " WARNING " in line]
+        assert not [line for line in told if "conflict" in line or "nothing to act on" in line], told
         mount.umount()
         wanted = {name: writer.acknowledged for name, writer in zip(names, writers, strict=True)}
         found = bucket.contents()

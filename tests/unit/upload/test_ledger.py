@@ -285,3 +285,16 @@ def fail_midway(desk: Desk) -> None:
     with desk.journal.transaction():
         desk.rename("f", "g")
         raise KeyError
+
+
+def test_a_base_stays_with_its_object_where_directories_take_turns(desk: Desk) -> None:
+    moved, left = desk.put("a/x"), desk.put("b/x")
+    desk.ledger.rename_tree("b", "a/old", local=False)
+    desk.ledger.rename_tree("a", "b", local=False)
+    desk.ledger.rename_tree("b", "c", local=False)
+    removed = desk.ledger.delete("c/x", base=NOTHING)
+    assert removed is not None
+    assert set(desk.send()) == {moved, left}
+    desk.ledger.finish(moved, Base(version=V1))
+    desk.ledger.finish(left, Base(version=V2))
+    assert removed.base == Base(version=V1)
