@@ -75,8 +75,8 @@ def build_minio() -> Path:
 def minio_server() -> Iterator[Server]:
     """A MinIO with an empty disk."""
     with _folder() as folder:
-        address = f"127.0.0.1:{_free_port()}"
-        console = f"127.0.0.1:{_free_port()}"
+        address = f"127.0.0.1:{free_port()}"
+        console = f"127.0.0.1:{free_port()}"
         environment = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(folder),
@@ -96,7 +96,7 @@ def minio_server() -> Iterator[Server]:
 def moto_server() -> Iterator[Server]:
     """A moto server with its own threads."""
     with _folder() as folder:
-        port = _free_port()
+        port = free_port()
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         endpoint = f"http://127.0.0.1:{port}"
         with _process(command, dict(os.environ), folder, f"{endpoint}/moto-api/data.json"):
@@ -177,6 +177,18 @@ def _process(
             process.wait()
 
 
+def wait_until_healthy(url: str, timeout_s: float) -> None:
+    """Wait for an answer that is no error."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=1):  # noqa: S310  # an http URL of ours
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"{url} does not answer")
+
+
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
@@ -190,7 +202,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> 
     raise RuntimeError(f"{url} does not answer:\n{log.read_text(errors='replace')[-2000:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
