@@ -31,6 +31,7 @@ MAX_HANDLERS = 256  # pyfuse3's 99 are soon taken by reads that wait for a slow 
 MAX_BACKGROUND = 128  # the kernel's 12 let a few stalled reads delay all others
 READ_AHEAD_KB = 1024  # the kernel's 128 costs four times the round trips of a sequential read
 UNMOUNT_TIMEOUT_S = 30.0
+DIRECT_WRITES_SINCE = (6, 6)  # Linux that drops the pages which others have mapped under a direct write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,12 @@ async def open_session(
     Raises:
         MountError: the kernel or fusermount3 refuses.
     """
-    handlers = Handlers(filesystem, xattrs=options.xattrs, deadline_s=options.deadline_s)
+    handlers = Handlers(
+        filesystem,
+        xattrs=options.xattrs,
+        deadline_s=options.deadline_s,
+        direct_writes=_kernel_version() >= DIRECT_WRITES_SINCE,
+    )
     try:
         pyfuse3.init(handlers, str(mountpoint), options.as_set())
     except RuntimeError as error:
@@ -123,6 +129,11 @@ async def open_session(
         yield Session(mountpoint)
     finally:
         _close()
+
+
+def _kernel_version() -> tuple[int, ...]:
+    """Major and minor number of the running Linux."""
+    return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
 
 
 def _close() -> None:

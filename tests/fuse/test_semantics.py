@@ -135,6 +135,30 @@ def test_appends_of_two_processes_are_all_there(folder: Path) -> None:
     assert sorted(lines) == ["a" * 9] * 200 + ["b" * 9] * 200
 
 
+def test_maps_and_writes_see_each_other(folder: Path) -> None:
+    path = folder / "mapped"
+    path.write_bytes(b"a" * 8192)
+    with path.open("rb") as reader, path.open("r+b", buffering=0) as updater:
+        writer = os.open(path, os.O_WRONLY)
+        try:
+            with (
+                mmap.mmap(reader.fileno(), 0, access=mmap.ACCESS_READ) as shown,
+                mmap.mmap(updater.fileno(), 0) as stored,
+            ):
+                assert shown[:2] == stored[:2] == b"aa"
+                os.pwrite(writer, b"one", 100)
+                assert shown[100:103] == stored[100:103] == os.pread(reader.fileno(), 3, 100) == b"one"
+                stored[200:203] = b"two"
+                os.pwrite(writer, b"six", 300)  # in a page that has a store to be written back
+                for at, what in ((100, b"one"), (200, b"two"), (300, b"six")):
+                    assert shown[at : at + 3] == stored[at : at + 3] == what
+                    assert os.pread(reader.fileno(), 3, at) == what
+                os.pwrite(writer, memoryview(shown)[100:400], 8192)  # from its own map
+                assert path.read_bytes()[8192:] == shown[100:400]
+        finally:
+            os.close(writer)
+
+
 def test_shared_maps_are_written_back(folder: Path) -> None:
     path = folder / "mapped"
     path.write_bytes(bytes(10_000))
