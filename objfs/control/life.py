@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from objfs.config import MountSettings
     from objfs.store.protocol import AsyncObjectStore
-    from objfs.upload.uploader import Uploader, UploadStatus
+    from objfs.upload.status import UploadStatus
+    from objfs.upload.uploader import Uploader
 
 log = logging.getLogger("objfs.life")
 

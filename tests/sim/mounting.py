@@ -16,9 +16,12 @@ import trio
 import trio.testing
 
 import objfs.drivers.memory
+import objfs.upload.outage
+import objfs.upload.outcomes
+import objfs.upload.pacing
 import objfs.upload.parts
+import objfs.upload.removal
 import objfs.upload.transfer
-import objfs.upload.uploader
 import objfs.vfs.attributes
 import objfs.vfs.content
 from objfs.read.reader import open_reader
@@ -124,14 +127,20 @@ def small_world(seed: int) -> Iterator[None]:
         patch(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
         trio._core._run._r.seed(seed)
         random.seed(seed)
-        for module in (objfs.drivers.memory, objfs.vfs.attributes, objfs.upload.uploader):
+        for module in (
+            objfs.drivers.memory,
+            objfs.vfs.attributes,
+            objfs.upload.outcomes,
+            objfs.upload.outage,
+        ):
             patch(module, "time", _SIMULATED_TIME)
         patch(objfs.upload.parts, "MIB", KIB)
         patch(objfs.upload.parts, "PART_BYTES", 16 * KIB)
         patch(objfs.upload.transfer, "MIB", 16 * KIB)
         patch(objfs.upload.transfer, "SINGLE_PUT_BYTES", 48 * KIB)
         patch(objfs.upload.transfer, "FILL_BYTES", 8 * KIB)
-        patch(objfs.upload.uploader, "DELETE_BATCH", 5)
+        patch(objfs.upload.pacing, "DELETE_BATCH", 5)
+        patch(objfs.upload.removal, "BATCH", 5)
         patch(objfs.vfs.content, "COPY_LAYER_BYTES", 24 * KIB)
         patch(objfs.vfs.content, "INLINE_BYTES", 8 * KIB)
         yield

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from objfs.store.values import PutOptions, Version
+from objfs.upload.book import Book
 from objfs.upload.ledger import Ledger
 from objfs.upload.operations import NOTHING, Base, Operation
+from objfs.upload.progress import Progress
 from objfs_cache.journal import Journal, open_journal
 from objfs_cache.staging import Staging, open_staging
 
@@ -27,6 +29,7 @@ class Desk:
     """A ledger with shorthands; time stands still."""
 
     ledger: Ledger
+    progress: Progress
     journal: Journal
     staging: Staging
 
@@ -46,7 +49,7 @@ class Desk:
 
     def send(self) -> list[Operation]:
         """Start everything that may start."""
-        return self.ledger.take_ready(1000, deletes=1000, impatient=True)
+        return self.progress.take_ready(1000, deletes=1000, impatient=True)
 
     def sent(self) -> list[str]:
         """Start everything that may start; as text."""
@@ -63,7 +66,7 @@ class Desk:
             for operation in batch:
                 done.append(text(operation))
                 removed = operation.kind == "delete"
-                self.ledger.finish(operation, NOTHING if removed else Base(version=next(versions)))
+                self.progress.finish(operation, NOTHING if removed else Base(version=next(versions)))
         return done
 
 
@@ -80,4 +83,5 @@ def desk_in(path: Path) -> Iterator[Desk]:
         open_journal(path / "journal.db") as journal,
         open_staging(path / "staging", budget_bytes=10**6, floor_fraction=0.0, referenced=[]) as staging,
     ):
-        yield Desk(ledger=Ledger(journal, clock=lambda: 0.0, delay_s=0.0), journal=journal, staging=staging)
+        book = Book(journal, clock=lambda: 0.0, delay_s=0.0)
+        yield Desk(ledger=Ledger(book), progress=Progress(book), journal=journal, staging=staging)

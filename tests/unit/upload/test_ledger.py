@@ -174,7 +174,7 @@ def test_the_next_write_builds_on_our_own(desk: Desk) -> None:
     first = desk.put("f")
     desk.send()
     second = desk.put("f")
-    desk.ledger.finish(first, Base(version=V2))
+    desk.progress.finish(first, Base(version=V2))
     assert second.base == Base(version=V2)
     assert load_operations(desk.journal, desk.staging)[0].base == Base(version=V2)
 
@@ -183,7 +183,7 @@ def test_after_a_rename_its_source_is_free(desk: Desk) -> None:
     moved = desk.rename("a", "b", OLD)
     desk.send()
     anew = desk.put("a", OLD)
-    desk.ledger.finish(moved, Base(version=V2))
+    desk.progress.finish(moved, Base(version=V2))
     assert anew.base == NOTHING
 
 
@@ -193,10 +193,10 @@ def test_a_write_through_the_move_of_its_directory(desk: Desk) -> None:
     tree = desk.ledger.rename_tree("d", "e", local=False)
     later = desk.put("e/x")
     assert tree is not None
-    desk.ledger.finish(first, Base(version=V1))
+    desk.progress.finish(first, Base(version=V1))
     assert later.base == Base(version=V1)
     desk.send()
-    desk.ledger.tree_copied(tree, {"e/x": (V1, V2)})
+    desk.progress.tree_copied(tree, {"e/x": (V1, V2)})
     assert later.base == Base(version=V2)
     restored = {text(one): one for one in load_operations(desk.journal, desk.staging)}
     assert restored["rename-tree d->e"].copied
@@ -208,7 +208,7 @@ def test_what_somebody_else_replaced_before_the_move_stays_a_conflict(desk: Desk
     later = desk.put("e/x", Base(version=V1))
     assert tree is not None
     desk.send()
-    desk.ledger.tree_copied(tree, {"e/x": (V2, V3)})
+    desk.progress.tree_copied(tree, {"e/x": (V2, V3)})
     assert later.base == Base(version=V1)
 
 
@@ -217,10 +217,10 @@ def test_what_follows_a_conflict_follows_our_copy(desk: Desk) -> None:
     desk.send()
     second = desk.put("f", OLD)
     third = desk.rename("f", "g", OLD)
-    desk.ledger.divert(first, "f.conflict")
+    desk.progress.divert(first, "f.conflict")
     assert (first.path, first.base) == ("f.conflict", NOTHING)
     assert "f" not in {second.path, third.source}
-    desk.ledger.retry_later(first, 0.0, "")
+    desk.progress.retry_later(first, 0.0, "")
     assert desk.sent() == ["put f.conflict"]
 
 
@@ -230,7 +230,7 @@ def test_an_older_version_of_a_renamed_file_goes_first(desk: Desk) -> None:
     desk.put("f")
     desk.rename("f", "g")
     assert desk.sent() == []
-    desk.ledger.finish(first, Base(version=V1))
+    desk.progress.finish(first, Base(version=V1))
     assert desk.sent() == ["put g"]
     assert desk.rows() == ["put g", "delete f"]
 
@@ -240,7 +240,7 @@ def test_what_a_move_brought_is_not_what_was_deleted_before(desk: Desk) -> None:
     desk.ledger.rename_tree("d", "c", local=False)
     later = desk.put("c/a", OLD)
     (gone,) = desk.send()
-    desk.ledger.finish(gone, NOTHING)
+    desk.progress.finish(gone, NOTHING)
     assert later.base == OLD
 
 
@@ -251,7 +251,7 @@ def test_parked_with_what_follows_it(desk: Desk) -> None:
     first = desk.put("f")
     desk.send()
     desk.put("f")
-    desk.ledger.park(first, "403")
+    desk.progress.park(first, "403")
     assert desk.sent() == []
     assert load_operations(desk.journal, desk.staging)[0].state is State.PARKED
     assert desk.ledger.unpark() == 1
@@ -295,6 +295,6 @@ def test_a_base_stays_with_its_object_where_directories_take_turns(desk: Desk) -
     removed = desk.ledger.delete("c/x", base=NOTHING)
     assert removed is not None
     assert set(desk.send()) == {moved, left}
-    desk.ledger.finish(moved, Base(version=V1))
-    desk.ledger.finish(left, Base(version=V2))
+    desk.progress.finish(moved, Base(version=V1))
+    desk.progress.finish(left, Base(version=V2))
     assert removed.base == Base(version=V1)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from objfs.store.values import PutOptions, Version
+from objfs.upload.book import Book
 from objfs.upload.ledger import Ledger
 from objfs.upload.operations import NOTHING, Base, Kind, Operation
+from objfs.upload.progress import Progress
 from objfs_cache.journal import Journal, JournalError, open_journal
 
 if TYPE_CHECKING:
@@ -27,8 +29,18 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 @pytest.fixture
-def ledger(journal: Journal) -> Ledger:
-    return Ledger(journal, clock=lambda: 0.0, delay_s=1.0)
+def book(journal: Journal) -> Book:
+    return Book(journal, clock=lambda: 0.0, delay_s=1.0)
+
+
+@pytest.fixture
+def ledger(book: Book) -> Ledger:
+    return Ledger(book)
+
+
+@pytest.fixture
+def progress(book: Book) -> Progress:
+    return Progress(book)
 
 
 def refuse_commits(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +77,11 @@ def put(ledger: Ledger, path: str) -> Operation:
     ],
 )
 def test_refused_change_leaves_everything_as_it_was(
-    ledger: Ledger, journal: Journal, monkeypatch: pytest.MonkeyPatch, change: Callable[[Ledger], object]
+    ledger: Ledger,
+    progress: Progress,
+    journal: Journal,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Ledger], object],
 ) -> None:
     ledger.mkdir("d", options=PutOptions(), base=NOTHING)
     put(ledger, "a")
@@ -80,21 +96,21 @@ def test_refused_change_leaves_everything_as_it_was(
     assert shape(ledger) == before
     assert journal.load() == rows
     assert {one: one.state for one in ledger} == states
-    assert len(ledger.take_ready(10, deletes=10, impatient=True)) == 3
+    assert len(progress.take_ready(10, deletes=10, impatient=True)) == 3
 
 
 def test_finish_that_cannot_be_noted_keeps_the_operation(
-    ledger: Ledger, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, progress: Progress, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(ledger, "a")
-    (operation,) = ledger.take_ready(10, deletes=10, impatient=True)
+    (operation,) = progress.take_ready(10, deletes=10, impatient=True)
     with monkeypatch.context() as patched:
         refuse_commits(journal, patched)
         with pytest.raises(JournalError):
-            ledger.finish(operation, KNOWN)
+            progress.finish(operation, KNOWN)
     assert list(ledger) == [operation]
     assert [record.path for record in journal.load()] == ["a"]
-    ledger.finish(operation, KNOWN)
+    progress.finish(operation, KNOWN)
     assert not list(ledger)
     assert not journal.load()
 

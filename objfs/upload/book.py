@@ -1,0 +1,119 @@
+"""The book: unfinished operations in memory and their journal rows, which change together or not at all."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from objfs.upload.operations import Operation, State, from_record
+from objfs.upload.order import Order
+from objfs.upload.ready import ReadyQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from objfs_cache.journal import Journal
+
+_IDENTITY = ("kind", "path", "directory", "source", "base", "source_base", "options", "committed", "seq")
+
+
+class Book:
+    """All unfinished operations of a mount: rows, order, and what may start."""
+
+    def __init__(self, journal: Journal, *, clock: Callable[[], float], delay_s: float) -> None:
+        self.journal = journal
+        self.order = Order()
+        self.ready = ReadyQueue()
+        self.running: set[Operation] = set()
+        self._clock = clock
+        self._delay_s = delay_s
+        self._revoked: list[Operation] = []
+        self._on_change: Callable[[], None] = lambda: None
+
+    def now(self) -> float:
+        """Trio time."""
+        return self._clock()
+
+    def subscribe(self, on_change: Callable[[], None]) -> None:
+        """Have `on_change` called after each change."""
+        self._on_change = on_change
+
+    def changed(self) -> None:
+        """Tell whoever looks for work."""
+        self._on_change()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Journal and memory change together: if the journal refuses, memory goes back to what it holds."""
+        self._revoked.clear()
+        try:
+            with self.journal.transaction():
+                yield
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def append(self, operation: Operation, *, after: Iterable[Operation] = ()) -> None:
+        """Journal a new operation, behind all others."""
+        operation.seq = self.journal.next_seq()
+        operation.not_before = self._clock() + self._delay_s
+        self.write(operation)
+        self.enter(operation, after=after)
+
+    def write(self, operation: Operation) -> None:
+        """Journal the fields of an operation that were changed."""
+        self.journal.write(operation.record())
+
+    def revoke(self, operation: Operation) -> None:
+        """Take an operation back."""
+        self.journal.remove(operation.seq)
+        self.leave(operation)
+        self._revoked.append(operation)
+        operation.state = State.DONE
+
+    def enter(self, operation: Operation, *, after: Iterable[Operation] = ()) -> None:
+        """Give an operation that is journaled already its place in the order."""
+        if self.order.add(operation, after=after):
+            self._free(operation)
+
+    def leave(self, operation: Operation) -> None:
+        """Take an operation out of the order, and free what waited for it."""
+        self.ready.discard(operation)
+        self.running.discard(operation)
+        for freed in self.order.remove(operation):
+            self._free(freed)
+
+    def settle(self, operation: Operation) -> None:
+        """Let a change rest before it is sent."""
+        operation.not_before = self._clock() + self._delay_s
+        self.ready.reschedule(operation)
+
+    def reorder(self, waits: Mapping[Operation, Iterable[Operation]]) -> None:
+        """Enter operations anew, whose paths were changed.
+
+        Args:
+            waits: all unfinished operations, in order, each with what it has to wait for in any case.
+        """
+        self.order = Order()
+        self.ready.clear()
+        for operation, after in waits.items():
+            self.enter(operation, after=after)
+
+    def _free(self, operation: Operation) -> None:
+        if operation.state is not State.PARKED and operation not in self.running:
+            self.ready.add(operation)
+
+    def _roll_back(self) -> None:
+        present = {operation.token: operation for operation in (*self.order, *self._revoked)}
+        restored: list[Operation] = []
+        for record in self.journal.load():
+            before = from_record(record)
+            operation = present.pop(before.token)
+            state = State.WAITING if operation.state is State.DONE else operation.state
+            for name in _IDENTITY:
+                setattr(operation, name, getattr(before, name))
+            operation.state = state
+            restored.append(operation)
+        for operation in present.values():
+            operation.state = State.DONE
+        self.reorder({operation: () for operation in restored})

@@ -1,0 +1,154 @@
+"""Carries out one operation, or one batch of deletes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from objfs.errors import NotFoundError, ObjectStoreError, PreconditionFailedError, first_error
+from objfs.store.values import ANY
+from objfs.upload.lookups import find, find_ours
+from objfs.upload.operations import Kind, Operation, State
+from objfs.upload.outage import back_off_s
+from objfs.upload.present import present_versions
+from objfs.upload.removal import delete_keys
+from objfs.upload.trees import move_tree
+from objfs_cache.journal import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from objfs.store.protocol import AsyncObjectStore
+    from objfs.store.values import Version
+    from objfs.upload.outcomes import Outcomes
+    from objfs.upload.progress import Progress
+    from objfs.upload.status import Counts
+    from objfs.upload.transfer import Transfer
+
+log = logging.getLogger(__name__)
+
+
+class Executor:
+    """Sends requests, and hands what came of them to `Outcomes`. Knows nothing of order or pace."""
+
+    def __init__(
+        self,
+        store: AsyncObjectStore,
+        transfer: Transfer,
+        progress: Progress,
+        outcomes: Outcomes,
+        counts: Counts,
+        *,
+        parallel_copies: int,
+    ) -> None:
+        self._store = store
+        self._transfer = transfer
+        self._progress = progress
+        self._outcomes = outcomes
+        self._counts = counts
+        self._parallel_copies = parallel_copies
+
+    async def carry(self, batch: list[Operation]) -> None:
+        """Carry out deletes together, or one operation of another kind."""
+        try:
+            if batch[0].kind is Kind.DELETE:
+                await self._delete(batch)
+            else:
+                await self._attempt(batch[0])
+        except JournalError as error:
+            log.error("done, but not to be noted: %s", error)
+            for operation in batch:
+                if operation.state is State.SENT:  # done again later: every request may be repeated
+                    self._progress.retry_later(operation, trio.current_time() + back_off_s(3), str(error))
+
+    async def _attempt(self, operation: Operation) -> None:
+        try:
+            await self._perform(operation)
+        except JournalError:
+            raise
+        except Exception as group:  # noqa: BLE001  # sorted out there; nothing may end the loop
+            await self._outcomes.sort_out(operation, first_error(group))
+
+    async def _perform(self, operation: Operation) -> None:
+        if operation.kind is Kind.RENAME_TREE:
+            await move_tree(
+                self._store, self._transfer, operation, self._tree_copied, parallel=self._parallel_copies
+            )
+            self._outcomes.succeeded(operation, None)
+            return
+        await self._outcomes.observer.before_replace(operation)
+        if operation.kind is Kind.PUT:
+            version = await self._transfer.put(operation)
+            self._counts.uploaded_files += 1
+        elif operation.kind is Kind.MARKER:
+            version = await self._store.put(operation.key, b"", options=operation.stored_options())
+        elif operation.kind is Kind.SET:
+            version = await self._transfer.copy(
+                operation.key, operation.key, operation.base.version, operation.stored_options(), ANY
+            )
+        else:
+            version = await self._rename(operation)
+        self._outcomes.succeeded(operation, version)
+
+    async def _rename(self, operation: Operation) -> Version:
+        source_version = operation.source_base.version
+        try:
+            version = await self._transfer.copy(
+                operation.source,
+                operation.path,
+                source_version,
+                operation.stored_options(),
+                operation.base.condition,
+            )
+        except (NotFoundError, PreconditionFailedError):
+            ours = await find_ours(self._store, operation)
+            if ours is None:
+                raise
+            version = ours.version  # copied before, and perhaps deleted: the answer, or a life, was lost
+            source = await find(self._store, operation.source)
+            if source is None or source_version not in (None, source.version):
+                return version
+        await delete_keys(self._store, [operation.source])
+        return version
+
+    def _tree_copied(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
+        self._progress.tree_copied(operation, moved)
+        self._outcomes.observer.tree_copied(operation, moved)
+
+    async def _delete(self, batch: list[Operation]) -> None:
+        async with trio.open_nursery() as nursery:
+            for operation in batch:
+                nursery.start_soon(self._outcomes.observer.before_replace, operation)
+        try:
+            batch = await self._without_others(batch)
+            keys = [operation.key for operation in batch]
+            answer = await self._store.delete(keys) if keys else []
+        except Exception as group:  # sorted out below
+            error = first_error(group)
+            if not isinstance(error, ObjectStoreError):
+                raise
+            for operation in batch:
+                self._outcomes.failed(operation, error)
+            return
+        failures = {failure.key: failure.error for failure in answer}
+        for operation in batch:
+            failure = failures.get(operation.key)
+            if failure is None:
+                self._outcomes.succeeded(operation, None)
+            else:
+                self._outcomes.failed(operation, failure)
+
+    async def _without_others(self, batch: list[Operation]) -> list[Operation]:
+        """The deletes whose object is still the one that the program removed; a short window remains."""
+        files = [one.key for one in batch if one.base.version is not None and not one.directory]
+        found = await present_versions(self._store, files)
+        ours: list[Operation] = []
+        for operation in batch:
+            base, version = operation.base.version, found.get(operation.key)
+            if base is None or version is None or base.etag == version.etag:
+                ours.append(operation)
+            else:
+                self._outcomes.vanished(operation, "somebody replaced the object", operation.base)
+        return ours

@@ -1,0 +1,46 @@
+"""Questions to the store about what is there now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from objfs.errors import NotFoundError
+from objfs.upload.operations import TOKEN_METADATA
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from objfs.store.protocol import AsyncObjectStore
+    from objfs.store.values import ObjectInfo
+    from objfs.upload.operations import Operation
+
+
+def is_ours(found: ObjectInfo, operation: Operation) -> bool:
+    """Whether an object is what this operation made."""
+    return (found.metadata or {}).get(TOKEN_METADATA) == operation.token
+
+
+async def find(store: AsyncObjectStore, key: str) -> ObjectInfo | None:
+    """What is under a key, or None."""
+    try:
+        return await store.head(key)
+    except NotFoundError:
+        return None
+
+
+async def find_ours(store: AsyncObjectStore, operation: Operation) -> ObjectInfo | None:
+    """What the operation made, if it took effect: an answer, or a life, may have been lost."""
+    found = await find(store, operation.key)
+    return found if found is not None and is_ours(found, operation) else None
+
+
+async def walk(store: AsyncObjectStore, prefix: str) -> AsyncIterator[ObjectInfo]:
+    """All objects below a prefix."""
+    token: str | None = None
+    while True:
+        page = await store.list(prefix, page=token)
+        for info in page.objects:
+            yield info
+        token = page.next_page
+        if token is None:
+            return

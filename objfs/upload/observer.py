@@ -1,0 +1,49 @@
+"""Whoever has to know what becomes of the changes that were acknowledged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from objfs.store.values import Version
+    from objfs.upload.operations import Operation
+
+
+class Observer(Protocol):
+    """Whoever shows the tree to programs and has to know what became of its changes."""
+
+    async def before_replace(self, operation: Operation) -> None:
+        """The object at the operation's key is about to be replaced or deleted."""
+        ...
+
+    def done(self, operation: Operation, version: Version | None) -> None:
+        """It took effect; `version` is what is under its key now (None: nothing)."""
+        ...
+
+    def tree_copied(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
+        """All objects of a tree are at their new keys too; versions before and after, where they changed."""
+        ...
+
+    def conflicted(self, operation: Operation, old_path: str) -> None:
+        """Somebody else's object keeps the old path; ours goes to `operation.path`."""
+        ...
+
+
+class NoObserver:
+    """For uploads without a mount: gives back staged files."""
+
+    async def before_replace(self, operation: Operation) -> None:
+        """See `Observer`."""
+
+    def done(self, operation: Operation, version: Version | None) -> None:
+        """See `Observer`."""
+        if operation.staged is not None:
+            operation.staged.discard()
+
+    def tree_copied(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
+        """See `Observer`."""
+
+    def conflicted(self, operation: Operation, old_path: str) -> None:
+        """See `Observer`."""

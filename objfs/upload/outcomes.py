@@ -1,0 +1,164 @@
+"""What becomes of operations that were tried: done, to be tried again, parked, in conflict, or pointless."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import random
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from objfs.errors import (
+    BucketNotFoundError,
+    InvalidRequestError,
+    NotFoundError,
+    NotSupportedError,
+    ObjectStoreError,
+    PermissionDeniedError,
+    PreconditionFailedError,
+    QuotaExceededError,
+    StaleVersionError,
+    ThrottledError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from objfs.upload.conflicts import conflict_path
+from objfs.upload.lookups import find, find_ours, is_ours
+from objfs.upload.observer import NoObserver, Observer
+from objfs.upload.operations import NOTHING, Base, Kind, Operation
+from objfs.upload.outage import Outage, back_off_s
+
+if TYPE_CHECKING:
+    from objfs.store.protocol import AsyncObjectStore
+    from objfs.store.values import Version
+    from objfs.upload.ledger import Ledger
+    from objfs.upload.progress import Progress
+    from objfs.upload.status import Counts
+
+log = logging.getLogger(__name__)
+
+QUICK_ATTEMPTS = 3  # answers to a condition that was settled since are not waited for, unless they go on
+AWAY = (UnavailableError, ThrottledError, UnauthenticatedError, BucketNotFoundError)  # no fault of one key
+HOPELESS_ATTEMPTS = 10  # some three minutes: then a single object's trouble stays its own
+REFUSALS = (PermissionDeniedError, InvalidRequestError, NotSupportedError, QuotaExceededError)
+
+
+class Outcomes:
+    """Notes outcomes in the book, and tells the observer."""
+
+    def __init__(self, store: AsyncObjectStore, ledger: Ledger, progress: Progress, counts: Counts) -> None:
+        self.observer: Observer = NoObserver()
+        self.outage = Outage()
+        self.last_error: str | None = None
+        self._store = store
+        self._ledger = ledger
+        self._progress = progress
+        self._counts = counts
+
+    def succeeded(self, operation: Operation, version: Version | None) -> None:
+        """It took effect; `version` is what is under its key now."""
+        self.outage.ended()
+        self.last_error = None
+        self._progress.finish(operation, NOTHING if version is None else Base(version=version))
+        self.observer.done(operation, version)
+        log.info("%s %r done", operation.kind, operation.path)
+
+    async def sort_out(self, operation: Operation, error: BaseException) -> None:
+        """Decide what a failed attempt means."""
+        if isinstance(error, PreconditionFailedError):
+            await self._precondition_failed(operation, error)
+        elif isinstance(error, NotFoundError) and operation.kind is Kind.PUT:
+            await self._upload_lost(operation, error)
+        elif isinstance(error, (ObjectStoreError, StaleVersionError, OSError, ValueError)):
+            self.failed(operation, error)
+        else:
+            log.error("upload of %r failed by a bug", operation.path, exc_info=error)
+            self._progress.park(operation, f"internal error: {error}")
+
+    def failed(self, operation: Operation, error: Exception) -> None:
+        """An attempt failed, by itself or with others."""
+        text = str(error) or type(error).__name__
+        if isinstance(error, NotFoundError) and operation.kind in (Kind.SET, Kind.RENAME):
+            left = NOTHING if operation.kind is Kind.SET else operation.base
+            self.vanished(operation, "somebody deleted the object", left)
+            return
+        if isinstance(error, (*REFUSALS, StaleVersionError, ValueError)) or _is_damage(error):
+            log.error("%s %r is refused and parked: %s", operation.kind, operation.path, text)
+            self._progress.park(operation, text)
+            return
+        now = trio.current_time()
+        if isinstance(error, AWAY):
+            self.outage.failed(now, text)
+        elif operation.attempts >= HOPELESS_ATTEMPTS:
+            log.error("%s %r fails again and again and is parked: %s", operation.kind, operation.path, text)
+            self._progress.park(operation, text)
+            return
+        self.last_error = text
+        self._progress.retry_later(operation, now + back_off_s(operation.attempts), text)
+        log.info("%s %r will be tried again: %s", operation.kind, operation.path, text)
+
+    def vanished(self, operation: Operation, why: str, left: Base) -> None:
+        """What the operation was about is gone from the store; there is nothing of ours to keep.
+
+        Args:
+            operation: the one that is given up.
+            why: for the log.
+            left: what its followers may expect under its destination: never what somebody else put there.
+        """
+        log.warning("%s %r has nothing to act on: %s", operation.kind, operation.path, why)
+        self._progress.finish(operation, left)
+        self.observer.done(operation, None)
+
+    async def _precondition_failed(self, operation: Operation, error: PreconditionFailedError) -> None:
+        """Somebody was first: ourselves (a lost answer), somebody else, or somebody who deleted it."""
+        is_rename = operation.kind is Kind.RENAME
+        try:
+            found = await find(self._store, operation.key)
+            source = await find(self._store, operation.source) if is_rename else None
+        except ObjectStoreError as failure:
+            self.failed(operation, failure)
+            return
+        source_is_gone = is_rename and (
+            source is None or operation.source_base.version not in (None, source.version)
+        )
+        if found is not None and is_ours(found, operation) and not is_rename:
+            self.succeeded(operation, found.version)
+        elif operation.kind is Kind.SET or source_is_gone:
+            self.vanished(operation, "somebody replaced the object", operation.base)
+        elif found is None or (is_rename and is_ours(found, operation)):
+            operation.base = NOTHING if found is None else Base(version=found.version)
+            self._progress.save(operation)
+            wait_s = 0.0 if operation.attempts < QUICK_ATTEMPTS else back_off_s(operation.attempts)
+            self._progress.retry_later(operation, trio.current_time() + wait_s, str(error))
+        else:
+            self._conflict(operation)
+
+    async def _upload_lost(self, operation: Operation, error: NotFoundError) -> None:
+        """The multipart upload is gone: completed by a request whose answer was lost, or given up."""
+        try:
+            ours = await find_ours(self._store, operation)
+        except ObjectStoreError as failure:
+            self.failed(operation, failure)
+            return
+        if ours is not None:
+            self.succeeded(operation, ours.version)
+        else:
+            self.failed(operation, error)
+
+    def _conflict(self, operation: Operation) -> None:
+        old_path = operation.path
+        path = conflict_path(old_path, time.time())
+        while self._ledger.is_taken(path):
+            path = conflict_path(old_path, time.time(), random.randrange(2, 10_000))  # noqa: S311  # no secret
+        self._counts.conflicts += 1
+        self._progress.divert(operation, path)
+        self.observer.conflicted(operation, old_path)
+        log.warning("conflict: somebody changed %r first; our version is kept as %r", old_path, path)
+        self._progress.retry_later(operation, 0.0, "")
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether the local disk failed us, for good."""
+    return isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE)

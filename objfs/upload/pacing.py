@@ -1,0 +1,59 @@
+"""How many operations go out at a time, and when: programs first, and gently while the store is away."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from objfs.upload.outage import Outage
+
+BUSY_S = 0.25  # a program changed something so lately that it is probably not done
+BUSY_PATIENCE_S = 4.0  # changes rest so much longer meanwhile
+BUSY_OPERATIONS = 3  # under way meanwhile: programs first, they share processor and interpreter with uploads
+DELETE_BATCH = 1000  # S3: most keys of one DeleteObjects request
+
+
+class Pace:
+    """Room for operations at an instant.
+
+    Args:
+        slots: most operations under way at a time.
+        outage: whether the store is away.
+        now: trio time.
+        touched_at: trio time at which a program last changed something.
+        hurried: somebody waits for everything.
+    """
+
+    def __init__(self, slots: int, outage: Outage, *, now: float, touched_at: float, hurried: bool) -> None:
+        self._outage = outage
+        self._now = now
+        self._touched_at = touched_at
+        self._busy = not hurried and now - touched_at < BUSY_S
+        if outage.lasts:
+            slots = 1
+        elif self._busy:
+            slots = min(slots, BUSY_OPERATIONS)
+        self.slots = slots
+
+    @property
+    def deletes(self) -> int:
+        """Most deletes to begin at once."""
+        return 1 if self._outage.lasts else DELETE_BATCH
+
+    @property
+    def patience_s(self) -> float:
+        """How much longer changes rest."""
+        return BUSY_PATIENCE_S if self._busy else 0.0
+
+    def begins_at(self, start: float | None, under_way: int) -> float:
+        """Trio time to look for work, given the first start; infinite if a change will tell."""
+        if start is None or self.slots <= under_way:
+            return math.inf
+        if self._busy:
+            start = min(start + BUSY_PATIENCE_S, self._touched_at + BUSY_S)
+        return max(start, self._outage.probe_at, self._now + 0.01)
+
+    def room(self, under_way: int) -> int:
+        """How many operations may begin now."""
+        return 0 if self._now < self._outage.probe_at else max(0, self.slots - under_way)

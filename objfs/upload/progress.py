@@ -1,0 +1,123 @@
+"""Progress: what the executor does with the book: take what may start, and say what became of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from objfs.upload.bases import inherit, rebase
+from objfs.upload.operations import NOTHING, Base, Kind, Operation, State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from objfs.store.values import Version
+    from objfs.upload.book import Book
+
+
+class Progress:
+    """The executor's side of the book. Every method is one synchronous step."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    def next_start(self) -> float | None:
+        """Trio time at which the next free operation may start, or None if there is none."""
+        return self._book.ready.next_start()
+
+    def take_ready(
+        self, limit: int, *, deletes: int, impatient: bool, patience_s: float = 0.0
+    ) -> list[Operation]:
+        """Operations that may start now, in order; they become SENT and sealed.
+
+        Args:
+            limit: most operations that are no deletes.
+            deletes: most deletes (they go out in one request).
+            impatient: do not let changes settle first.
+            patience_s: let them rest so much longer than they would have to.
+        """
+        now = self._book.now() - patience_s
+        chosen = self._book.ready.take(now, limit, deletes=deletes, impatient=impatient)
+        for operation in chosen:
+            self._book.running.add(operation)
+            operation.state = State.SENT
+            if operation.staged is not None:
+                operation.staged.sealed = True
+        return chosen
+
+    def hurry(self, operation: Operation) -> None:
+        """Somebody waits for this one: do not let it settle."""
+        if operation.state is State.WAITING:
+            operation.not_before = self._book.now()
+            self._book.ready.reschedule(operation)
+            self._book.changed()
+
+    def save(self, operation: Operation) -> None:
+        """Journal the fields that the executor changed."""
+        self._book.write(operation)
+
+    def finish(self, operation: Operation, result: Base) -> None:
+        """An operation took effect: forget it, and free what waited for it.
+
+        Args:
+            operation: the one.
+            result: what is under its destination now: the base of what follows there.
+        """
+        book = self._book
+        with book.step():
+            book.journal.remove(operation.seq)
+            for follower in book.order.followers(operation):
+                inherit(book, follower, operation, result)
+        book.leave(operation)
+        operation.state = State.DONE
+        book.changed()
+
+    def tree_copied(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
+        """Everything below a tree is at its new place too.
+
+        Args:
+            operation: the rename.
+            moved: by new path, the versions before and after, of the objects whose version changed.
+        """
+        operation.copied = True
+        with self._book.step():
+            self._book.write(operation)
+            rebase(self._book, operation, moved)
+
+    def retry_later(self, operation: Operation, not_before: float, error: str) -> None:
+        """An attempt failed and may succeed later."""
+        operation.attempts += 1
+        operation.not_before = not_before
+        operation.error = error
+        self._book.running.discard(operation)
+        self._book.ready.add(operation)
+
+    def park(self, operation: Operation, error: str) -> None:
+        """An operation was refused for good: keep it, with its data, and what follows it."""
+        operation.state = State.PARKED
+        operation.error = error
+        self._book.running.discard(operation)
+        self._book.write(operation)
+        self._book.changed()
+
+    def divert(self, operation: Operation, path: str) -> None:
+        """Give a conflicted operation, and what is queued behind it on its path, another path."""
+        book, old = self._book, operation.path
+        family = [operation]
+        family.extend(
+            follower
+            for follower in book.order.followers(operation)
+            if old in (follower.path, follower.source) and follower.kind is not Kind.RENAME_TREE
+        )
+        everything = sorted(book.order, key=lambda other: other.seq)
+        waits = {other: book.order.predecessors(other) for other in everything}
+        with book.step():
+            for member in family:
+                if member.path == old:
+                    member.path = path
+                else:
+                    member.source = path
+            operation.base = NOTHING
+            for member in family:
+                book.write(member)
+        book.reorder(waits)
+        book.changed()
