@@ -12,6 +12,7 @@ app = typer.Typer(
     name="objfs",
     help="Mount object-store buckets as directories.",
     no_args_is_help=True,
+    epilog="Exit status: 0 done, 1 failed, 2 wrong usage. More: objfs COMMAND --help, man objfs.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -40,9 +41,9 @@ _STORE, _CACHE, _FILES, _RUN = "Store", "Cache", "Files", "Daemon"
 
 def _show_version(value: bool) -> None:
     if value:
-        from objfs import __version__
+        from objfs.cli.version import describe_versions
 
-        typer.echo(f"objfs {__version__}")
+        typer.echo(describe_versions())
         raise typer.Exit
 
 
@@ -50,7 +51,12 @@ def _show_version(value: bool) -> None:
 def objfs(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Show the versions of objfs, FUSE and libraries, and exit.",
+        ),
     ] = False,
 ) -> None:
     """Mount object-store buckets as directories."""
@@ -183,7 +189,7 @@ def mount(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="(default: ~/.local/state/objfs/….log; root: /var/log/objfs/….log)",
+            help="Default: ~/.local/state/objfs/….log; root: /var/log/objfs/….log.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -252,7 +258,9 @@ def mount(
 
 @app.command(rich_help_panel=_MOUNTS)
 def umount(
-    mountpoint: Annotated[str, typer.Argument(metavar="MOUNTPOINT")],
+    mountpoint: Annotated[
+        str, typer.Argument(metavar="MOUNTPOINT", help="Where it is, or its name in the configuration.")
+    ],
     drain: Annotated[
         bool,
         typer.Option("--drain/--no-drain", help="Upload everything first, or leave it to the next mount."),

@@ -30,7 +30,8 @@ def _describe(error: BaseException) -> tuple[int, str]:
         return FAILED, str(error)
     format_message = getattr(error, "format_message", None)
     if callable(format_message):  # typer's own errors, whose classes moved between its releases
-        return WRONG_USAGE, f"{_lower_first(str(format_message()))} See 'objfs --help'."
+        path = getattr(getattr(error, "ctx", None), "command_path", "objfs")
+        return WRONG_USAGE, f"{_lower_first(str(format_message()))} See '{path} --help'."
     exit_code = getattr(error, "exit_code", None)
     if isinstance(exit_code, int):
         return exit_code, ""

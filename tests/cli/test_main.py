@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 import pytest
 
+from objfs import __version__
 from objfs.cli import main
+from objfs.cli.commands import app
 from objfs.cli.failure import describe_failure
+from objfs.cli.help import CommandHelp, plain_command, render, walk
+from objfs.cli.kernel_fuse import kernel_fuse_version
 from objfs.cli.show import show_bytes, show_files, show_seconds, show_text
 from objfs.errors import MountError, UsageError
 
@@ -72,12 +78,52 @@ def test_help_of_everything(argv: list[str], capsys: pytest.CaptureFixture[str])
     assert "Usage" in capsys.readouterr().out
 
 
-def test_commands_are_grouped_and_fit_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
+def every_command() -> list[CommandHelp]:
+    return list(walk(plain_command(app), "objfs"))
+
+
+def test_commands_are_grouped(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     for group in ("Mounts", "Changes on their way", "Settings and caches"):
-        assert group in out
-    assert len(out.splitlines()) <= 50
+        assert f"\n{group}\n" in out
+    assert "Exit status: 0 done, 1 failed, 2 wrong usage." in out
+
+
+@pytest.mark.parametrize("command", every_command(), ids=lambda command: command.path)
+def test_help_fits_a_screen(command: CommandHelp) -> None:
+    lines = render(command, 100, colour=False).splitlines()
+    assert len(lines) <= 40, f"{len(lines)} lines"
+    assert max(map(len, lines)) <= 100
+    assert all(len(line) <= 60 or " " not in line.strip() for line in render(command, 60).splitlines())
+    for section in command.sections:
+        for row in section.rows:
+            assert row.text, f"{command.path}: {row.names} says nothing"
+
+
+def test_help_on_a_terminal_is_bold_unless_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = every_command()[0]
+    assert "\x1b" not in render(command)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[1mMounts" in render(command)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in render(command)
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in render(command)
+
+
+@pytest.mark.parametrize(
+    "argv", [["status"], ["config", "show"], ["cache", "show"], ["--version"], ["--help"]]
+)
+def test_no_escape_sequences_without_a_terminal(argv: list[str], tmp_path: Path) -> None:
+    environment = {**os.environ, "OBJFS_RUNTIME_DIR": str(tmp_path), "OBJFS_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "objfs", *argv], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "\x1b" not in done.stdout + done.stderr
 
 
 def test_shells_complete_commands() -> None:
@@ -96,7 +142,15 @@ def test_version_by_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "objfs", "--version"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith("objfs 0.")
+    assert done.stdout.startswith(f"objfs {__version__}\nPython 3.")
+    assert re.search(r"FUSE protocol of the kernel 7\.\d+, libfuse 3\.\d+", done.stdout)
+    for name in ("pyfuse3", "trio", "boto3", "botocore", "minio"):
+        assert f"{name} {metadata.version(name)}" in done.stdout
+
+
+def test_version_without_fuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("objfs.cli.kernel_fuse._DEVICE", "/dev/null")
+    assert kernel_fuse_version() is None
 
 
 def test_help_does_not_load_the_sdks() -> None:
