@@ -35,10 +35,29 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """Identity of an object's bytes: ETag (without quotes) and size in bytes."""
+    """Identity of an object's bytes as stored: ETag (without quotes) and size in bytes.
+
+    Attributes:
+        decoded_bytes: length of the content where the object is compressed and shown decompressed; None where
+            the content is the bytes as stored. No part of the identity: listings do not tell it.
+        sha256: of the content, in hex, where the object says so; no part of the identity either.
+    """
 
     etag: str
     size_bytes: int
+    decoded_bytes: int | None = field(default=None, compare=False)
+    sha256: str | None = field(default=None, compare=False)
+
+    @property
+    def content_bytes(self) -> int:
+        """Length of the content that programs see."""
+        return self.size_bytes if self.decoded_bytes is None else self.decoded_bytes
+
+    def holding(self, other: Version) -> Version:
+        """This version, with the content of another one: its object is a copy of the other's."""
+        if (self.decoded_bytes, self.sha256) == (other.decoded_bytes, other.sha256):
+            return self
+        return replace(self, decoded_bytes=other.decoded_bytes, sha256=other.sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

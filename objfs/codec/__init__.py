@@ -1,0 +1,1 @@
+"""Compressed objects: the Zstandard seekable format, and how an object says that it is in it."""
