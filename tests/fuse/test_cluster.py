@@ -1,139 +1,149 @@
-"""A MinIO of four nodes that loses one in the middle of the work, and gets it back (`make soak`)."""
+"""A MinIO of four nodes that loses some in the middle of the work, and gets them back (`make soak`)."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import random
-import subprocess
-import tempfile
 import threading
 import time
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from objfs.store.registry import open_store
 from tests import servers
+from tests.fuse.cluster import open_cluster
 from tests.fuse.conftest import credentials
 from tests.fuse.mounting import mounted
 from tests.fuse.test_life import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
-NODES = 4
+    from tests.fuse.cluster import Cluster
+
+pytestmark = pytest.mark.skipif(not os.environ.get("OBJFS_SOAK"), reason="a test of minutes: make soak")
+
 FILES = 2000
+FOLDERS = 20
 LARGE_PIECES = 1024
 PIECE_BYTES = 1024 * 1024
-START_TIMEOUT_S = 120.0
+AWAY_S = 5.0
+DRAIN_TIMEOUT_S = 600.0
 
 
-class Node:
-    """One process of the cluster; it may die and come back."""
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """All nodes up."""
+    with open_cluster() as opened:
+        yield opened
 
-    def __init__(self, folder: Path, number: int, ports: list[int]) -> None:
-        self._folder = folder
-        self._address = f"127.0.0.1:{ports[number]}"
-        self._console = f"127.0.0.1:{servers.free_port()}"
-        self._disks = [f"http://127.0.0.1:{port}{folder}/node{at}/disk" for at, port in enumerate(ports)]
-        self._log = folder / f"log{number}"
-        self.start()
 
-    def start(self) -> None:
-        """Join the cluster."""
-        environment = {
-            "PATH": os.environ.get("PATH", ""),
-            "HOME": str(self._folder),
-            "MINIO_ROOT_USER": servers.ACCESS_KEY,
-            "MINIO_ROOT_PASSWORD": servers.SECRET_KEY,
-            "MINIO_UPDATE": "off",
-            "MINIO_BROWSER": "off",
-            "CI": "true",  # lets all disks of a test lie on one file system
+@pytest.fixture(autouse=True)
+def _whole(cluster: Cluster) -> None:
+    cluster.wait_until_healthy()
+
+
+def in_threads(*works: Callable[[], None]) -> Iterator[None]:
+    """Start all, let the caller act, then join; what one of them raised is raised here."""
+    wrong: list[BaseException] = []
+
+    def guarded(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  # told by the main thread
+            wrong.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    yield
+    for thread in threads:
+        thread.join()
+    if wrong:
+        raise wrong[0]
+
+
+while_running = contextmanager(in_threads)
+
+
+class Content:
+    """2,000 small files and one of 1 GiB."""
+
+    def __init__(self) -> None:
+        chance = random.Random(4)
+        self.small = {
+            f"d{number % FOLDERS}/f{number}": chance.randbytes(chance.randrange(20_000))
+            for number in range(FILES)
         }
-        arguments = ["server", "--quiet", "--address", self._address, "--console-address", self._console]
-        with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [str(servers.build_minio()), *arguments, *self._disks],
-                env=environment,
-                cwd=self._folder,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        self.large = ""
 
-    def kill(self) -> None:
-        """Die at once."""
-        self._process.kill()
-        self._process.wait()
+    def write_small(self, folder: Path) -> None:
+        for name, data in self.small.items():
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+            time.sleep(0.005)
+
+    def write_large(self, folder: Path) -> None:
+        digest = hashlib.sha256()
+        with (folder / "large").open("wb") as file:
+            for _ in range(LARGE_PIECES):
+                piece = os.urandom(PIECE_BYTES)
+                digest.update(piece)
+                file.write(piece)
+        self.large = digest.hexdigest()
+
+    def check_small(self, folder: Path) -> None:
+        for number in range(FOLDERS):
+            names = {name.split("/")[1] for name in self.small if name.startswith(f"d{number}/")}
+            assert set(os.listdir(folder / f"d{number}")) == names
+        for name, data in self.small.items():
+            assert (folder / name).read_bytes() == data, name
+
+    def check_large(self, folder: Path) -> None:
+        digest = hashlib.sha256()
+        with (folder / "large").open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                digest.update(piece)
+        assert digest.hexdigest() == self.large
 
 
-@contextmanager
-def cluster() -> Iterator[tuple[list[Node], servers.Server]]:
-    """Four nodes, and the first one's address."""
-    with tempfile.TemporaryDirectory(prefix="objfs-cluster-") as name, ExitStack() as stack:
-        folder = Path(name)
-        ports = [servers.free_port() for _ in range(NODES)]
-        for number in range(NODES):
-            (folder / f"node{number}" / "disk").mkdir(parents=True)
-        nodes: list[Node] = []
-        for number in range(NODES):
-            nodes.append(Node(folder, number, ports))
-            stack.callback(nodes[-1].kill)
-        server = servers.Server(endpoint=f"http://127.0.0.1:{ports[0]}")
-        servers.wait_until_healthy(f"{server.endpoint}/minio/health/cluster", START_TIMEOUT_S)
-        yield nodes, server
-
-
-@pytest.mark.skipif(not os.environ.get("OBJFS_SOAK"), reason="a test of minutes: make soak")
-def test_a_node_dies_and_comes_back() -> None:
-    chance = random.Random(4)
-    small = {
-        f"d{number % 20}/f{number}": chance.randbytes(chance.randrange(20_000)) for number in range(FILES)
-    }
-    large = hashlib.sha256()
-    with cluster() as (nodes, server), servers.bucket_of(server) as bucket:
-        url = f"minio://{server.host}/{bucket}"
+@pytest.mark.parametrize("dying", [[2], [1, 3, 2], [0]], ids=["one", "one after the other", "ours"])
+def test_nodes_die_and_come_back(dying: Sequence[int], cluster: Cluster) -> None:
+    content, server = Content(), cluster.server
+    with servers.bucket_of(server) as bucket:
+        url = f"minio://{server.host}/{bucket}?tls=0"
         with mounted(url, environment=credentials(server), upload_delay="0s") as mount:
-
-            def write_small() -> None:
-                for name, data in small.items():
-                    path = mount.path / name
-                    path.parent.mkdir(exist_ok=True)
-                    path.write_bytes(data)
-                    time.sleep(0.005)
-
-            def write_large() -> None:
-                with (mount.path / "large").open("wb") as file:
-                    for _ in range(LARGE_PIECES):
-                        piece = os.urandom(PIECE_BYTES)
-                        large.update(piece)
-                        file.write(piece)
-
-            writers = [threading.Thread(target=write) for write in (write_small, write_large)]
-            for writer in writers:
-                writer.start()
-            time.sleep(3)
-            nodes[2].kill()
-            time.sleep(5)
-            nodes[2].start()
-            for writer in writers:
-                writer.join()
-            wait_until(lambda: mount.status().uploads.waiting_files == 0, 600)
+            with while_running(
+                lambda: content.write_small(mount.path), lambda: content.write_large(mount.path)
+            ):
+                time.sleep(3)
+                for number in dying:
+                    cluster.nodes[number].kill()
+                    time.sleep(AWAY_S)
+                    cluster.nodes[number].start()
+                    cluster.wait_until_healthy()
+            wait_until(lambda: mount.status().uploads.waiting_files == 0, DRAIN_TIMEOUT_S)
             status = mount.status().uploads
             assert (status.conflicts, status.parked_count) == (0, 0)
             mount.umount()
-            store = open_store(url)
-            for name, data in small.items():
-                assert store.get(name).data == data, name
-            mount.mount_again()
-            found = hashlib.sha256()
-            with (mount.path / "large").open("rb") as file:
-                while piece := file.read(PIECE_BYTES):
-                    found.update(piece)
-            assert found.digest() == large.digest()
-            for number in range(20):
-                names = {name.split("/")[1] for name in small if name.startswith(f"d{number}/")}
-                assert set(os.listdir(mount.path / f"d{number}")) == names
-            store.close()
+        store = open_store(url)
+        assert store.multipart is not None
+        assert store.multipart.list_uploads("") == []
+        for name, data in content.small.items():
+            assert store.get(name).data == data, name
+        store.close()
+        with (
+            mounted(url, environment=credentials(server)) as mount,  # nothing is cached
+            while_running(lambda: content.check_small(mount.path), lambda: content.check_large(mount.path)),
+        ):
+            time.sleep(1)
+            for number in dying:
+                cluster.nodes[number].kill()
+                time.sleep(AWAY_S)
+                cluster.nodes[number].start()
+                cluster.wait_until_healthy()
