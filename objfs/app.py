@@ -16,8 +16,11 @@ from urllib.parse import urlsplit
 import trio
 
 from objfs.config import write_record
+from objfs.control.actions import Actions
 from objfs.control.life import MountLife, drain_progress
+from objfs.control.pinning import PINNED_SHARE
 from objfs.control.protocol import runtime_dir, socket_name
+from objfs.control.remount import Knobs, rates_of, refuse_less_than_pinned
 from objfs.control.rescue import Candidate, Rescued, base_id, find_candidates, read_mounted, rescue
 from objfs.control.server import open_control_server
 from objfs.control.service import Service
@@ -33,12 +36,15 @@ from objfs.errors import (
 from objfs.fuse.session import FuseOptions, KernelCache, open_session
 from objfs.read.reader import open_reader
 from objfs.read.values import Source
-from objfs.store.limit import LimitingStore
+from objfs.store.limit import LimitingStore, PacingStore
+from objfs.store.notes import NotingStore, UploadNotes
+from objfs.store.pace import Traffic
 from objfs.store.probe import ProbedStore, probe_conditions
 from objfs.store.registry import open_store
 from objfs.store.retry import RetryingStore, RetryPolicy
 from objfs.store.threads import ThreadedStore
 from objfs.store.urls import StoreOptions, StoreUrl, s3_endpoint
+from objfs.upload.rules import build_rule_set
 from objfs.upload.uploader import UploadSettings, load_operations, open_uploader
 from objfs.vfs.attributes import Defaults
 from objfs.vfs.filesystem import open_filesystem
@@ -53,9 +59,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from objfs.config import MountSettings
+    from objfs.store.pace import Rates
     from objfs.store.protocol import ObjectStore
     from objfs.store.values import Capabilities
     from objfs.upload.uploader import Uploader
+    from objfs.vfs.filesystem import FileSystem
 
 log = logging.getLogger("objfs.app")
 
@@ -105,11 +113,11 @@ async def _flush(settings: MountSettings, on_progress: Callable[[DrainProgress],
         journal, staging = stack.enter_context(_open_changes(directory, settings))
         if not journal.load():
             return NOTHING_WAITS
-        driver = await _open_driver(stack, settings, directory)
-        store = ThreadedStore(
-            RetryingStore(LimitingStore(driver, max_requests=settings.max_requests), UPLOAD_POLICY)
-        )
-        async with open_uploader(store, journal, UploadSettings(delay_s=0.0)) as uploader:
+        traffic = Traffic(rates_of(settings))
+        driver = await _open_driver(stack, settings, directory, traffic)
+        limited = PacingStore(LimitingStore(driver, max_requests=settings.max_requests), traffic)
+        store = ThreadedStore(RetryingStore(limited, UPLOAD_POLICY))
+        async with open_uploader(store, journal, _upload_settings(settings, delay_s=0.0)) as uploader:
             uploader.ledger.restore(load_operations(journal, staging))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_report_progress, uploader, on_progress)
@@ -179,14 +187,17 @@ async def _report_progress(uploader: Uploader, on_progress: Callable[[DrainProgr
         await trio.sleep(PROGRESS_INTERVAL_S)
 
 
-async def _open_driver(stack: ExitStack, settings: MountSettings, directory: CacheDirectory) -> ObjectStore:
+async def _open_driver(
+    stack: ExitStack, settings: MountSettings, directory: CacheDirectory, traffic: Traffic
+) -> ObjectStore:
     """The store, which answers, with its conditions as found by trying."""
     url = StoreUrl.parse(settings.url)
-    driver: ObjectStore = stack.enter_context(closing(open_store(url, store_options(settings))))
+    options = replace(store_options(settings), traffic=traffic)
+    driver: ObjectStore = stack.enter_context(closing(open_store(url, options)))
     await trio.to_thread.run_sync(check_store, driver, settings)
     if url.scheme in PROBED_SCHEMES and not settings.read_only:
         driver = await trio.to_thread.run_sync(probed, driver, directory.path / "conditions.json")
-    return driver
+    return NotingStore(driver, UploadNotes(directory.path))
 
 
 async def _run(settings: MountSettings, on_ready: Callable[[], None]) -> None:
@@ -194,25 +205,27 @@ async def _run(settings: MountSettings, on_ready: Callable[[], None]) -> None:
     with ExitStack() as stack, trio.CancelScope() as everything:
         stack.enter_context(_as_mount_errors())
         directory = stack.enter_context(open_cache_directory(settings.cache_path))
-        driver = await _open_driver(stack, settings, directory)
+        traffic = Traffic(rates_of(settings))
+        driver = await _open_driver(stack, settings, directory, traffic)
         _warn(settings, url, driver.capabilities)
         write_record(settings)
         local = stack.enter_context(_open_local(directory, settings))
-        await _serve(settings, driver, local, on_ready, everything)
+        await _serve(settings, driver, local, traffic, on_ready, everything)
 
 
 async def _serve(
     settings: MountSettings,
     driver: ObjectStore,
     local: _Local,
+    traffic: Traffic,
     on_ready: Callable[[], None],
     everything: trio.CancelScope,
 ) -> None:
     policy = RetryPolicy(deadline_s=settings.store_timeout_s)
-    limited = LimitingStore(driver, max_requests=settings.max_requests)
+    limited = PacingStore(LimitingStore(driver, max_requests=settings.max_requests), traffic)
     store = ThreadedStore(RetryingStore(limited, policy))
     upload_store = ThreadedStore(RetryingStore(limited, UPLOAD_POLICY))
-    upload_settings = UploadSettings(delay_s=settings.upload_delay_s)
+    upload_settings = _upload_settings(settings, delay_s=settings.upload_delay_s)
     async with (
         AsyncExitStack() as stack,
         open_reader(store, local.blocks, memory_limit_bytes=settings.memory_limit_bytes) as reader,
@@ -227,7 +240,12 @@ async def _serve(
         service = stack.enter_context(
             closing(Service(os.environ, settings.mountpoint, drain_timeout_s=settings.drain_timeout_s))
         )
-        async with open_control_server(_control_path(settings), life), trio.open_nursery() as nursery:
+        knobs = _Knobs(local, life, traffic)
+        actions = Actions(settings, local.blocks, knobs)
+        async with (
+            open_control_server(_control_path(settings), life, actions),
+            trio.open_nursery() as nursery,
+        ):
             nursery.start_soon(_watch_signals, life, everything)
             nursery.start_soon(service.run, life)
 
@@ -238,7 +256,11 @@ async def _serve(
             async with open_filesystem(
                 store, reader, uploader, local.staging, local.blocks, _vfs_settings(settings), KernelCache()
             ) as filesystem:
-                async with open_session(filesystem, settings.mountpoint, _fuse_options(settings)) as session:
+                knobs.filesystem = filesystem
+                async with (
+                    open_session(filesystem, settings.mountpoint, _fuse_options(settings)) as session,
+                    actions.serving(filesystem),
+                ):
                     await life.serve(session, ready)
                 await filesystem.commit_everything()
                 await life.drain_at_end()
@@ -278,6 +300,36 @@ def _open_changes(directory: CacheDirectory, settings: MountSettings) -> Iterato
         ) as staging,
     ):
         yield journal, staging
+
+
+def _upload_settings(settings: MountSettings, *, delay_s: float) -> UploadSettings:
+    rules = build_rule_set(settings.rules, origin=settings.origin_metadata, sha256=settings.sha256)
+    return UploadSettings(delay_s=delay_s, rules=rules)
+
+
+class _Knobs:
+    """See `remount.Knobs`."""
+
+    def __init__(self, local: _Local, life: MountLife, traffic: Traffic) -> None:
+        self.filesystem: FileSystem | None = None
+        self._local = local
+        self._life = life
+        self._traffic = traffic
+
+    def set_cache_bytes(self, count: int) -> None:
+        refuse_less_than_pinned(self._local.blocks.pinned_bytes(), int(count * PINNED_SHARE))
+        self._local.blocks.set_limit(count)
+        self._local.staging.set_budget(count)
+
+    def set_drain_timeout_s(self, timeout_s: float) -> None:
+        self._life.set_drain_timeout(timeout_s)
+
+    def set_metadata_ttl_s(self, ttl_s: float) -> None:
+        if self.filesystem is not None:
+            self.filesystem.set_metadata_ttl(ttl_s)
+
+    def set_rates(self, rates: Rates) -> None:
+        self._traffic.set(rates)
 
 
 def _vfs_settings(settings: MountSettings) -> VfsSettings:

@@ -208,6 +208,21 @@ def mount(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    compress: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB=zstd[:LEVEL]",
+            help="Store such files compressed; more by [[mounts.NAME.rules]] of the configuration.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    origin_metadata: Annotated[
+        bool,
+        typer.Option("--origin-metadata", hidden=True, help="Objects tell the host and user they come from."),
+    ] = False,
+    sha256: Annotated[
+        bool, typer.Option("--sha256", hidden=True, help="Objects carry the SHA-256 of the file's bytes.")
+    ] = False,
     drain_timeout: Annotated[
         str | None, typer.Option(hidden=True, help="How long uploads go on after SIGTERM or fusermount3 -u.")
     ] = None,
@@ -223,6 +238,7 @@ def mount(
 ) -> int:
     """Mount a bucket, and return once it can be used."""
     from objfs.cli.mount import mount as run
+    from objfs.cli.settings import rules_of_flags
 
     texts = {
         "endpoint_url": endpoint_url,
@@ -250,8 +266,12 @@ def mount(
         "xattrs": xattrs,
         "allow_other": allow_other,
         "foreground": foreground,
+        "origin_metadata": origin_metadata,
+        "sha256": sha256,
     }
     flags = {name: text for name, text in texts.items() if text is not None}
+    if compress:
+        flags["rules"] = rules_of_flags(compress)
     flags |= {name: "yes" for name, on in switches.items() if on}
     return run(url, Path(mountpoint) if mountpoint else None, flags, options or [])
 

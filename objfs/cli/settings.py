@@ -20,6 +20,7 @@ from objfs.config import (
     read_files,
     split_mount_options,
 )
+from objfs.config.rules import compress_rules
 from objfs.errors import UsageError
 from objfs.store.registry import known_schemes
 from objfs.store.urls import StoreOptions, StoreUrl, s3_endpoint, store_identity
@@ -117,6 +118,14 @@ def check_credentials_file(path: Path) -> None:
         raise UsageError(
             f"the credentials file {path} is open to other users; run 'chmod 600 {path}' as its owner."
         )
+
+
+def rules_of_flags(compress: Sequence[str]) -> str:
+    """The rules, in JSON, that `--compress` stands for."""
+    try:
+        return compress_rules(compress)
+    except ValueError as error:
+        raise UsageError(f"--compress: {error}.") from error
 
 
 def _needed(layer: Layer, key: str, name: str) -> str:

@@ -11,26 +11,30 @@ from objfs.config.files import (
     read_files,
 )
 from objfs.config.layers import Layer, environment_layer, merge
+from objfs.config.quantities import parse_duration, parse_size
 from objfs.config.record import RECORD_NAME, MountRecord, read_record, read_records, write_record
+from objfs.config.rules import PLAIN, Compression, Rule, Treatment
 from objfs.config.settings import (
     SETTING_NAMES,
     MountSettings,
     build_settings,
     default_cache_base,
-    parse_duration,
-    parse_size,
     settings_in_environment,
     split_mount_options,
 )
 
 __all__ = [
+    "PLAIN",
     "RECORD_NAME",
     "SETTING_NAMES",
+    "Compression",
     "ConfigError",
     "ConfigFile",
     "Layer",
     "MountRecord",
     "MountSettings",
+    "Rule",
+    "Treatment",
     "build_settings",
     "config_paths",
     "default_cache_base",

@@ -7,6 +7,7 @@ file comes first, the user's outranks it key by key, and sections of a mount out
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import stat
@@ -17,6 +18,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, Any
 
 from objfs.config.layers import Layer
+from objfs.config.rules import RULE_FIELDS, build_rule
 from objfs.config.settings import SETTING_NAMES, check_text
 from objfs.errors import UsageError
 
@@ -30,6 +32,7 @@ SYSTEM_FILE = Path("/etc/objfs/config.toml")
 _SECTION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # also the instance of a systemd unit
 _PLACES = ("url", "mountpoint")
 _NOT_IN_FILES = frozenset({"foreground"})
+_RULES = "rules"
 _NOT_READABLE_MODE = 0o022  # written by others: they could have mounted what they like
 
 
@@ -85,6 +88,7 @@ def read_file(path: Path) -> ConfigFile:
         raise ConfigError([f"{path}: {_lower_first(str(error))}."]) from error
     lines = _Lines(path, text)
     checked = _check(value, lines)
+    _check_rules(checked, lines)
     return ConfigFile(
         path=path,
         defaults=_layer(checked.get("defaults", {}), lines, ("defaults",)),
@@ -150,15 +154,26 @@ class _Lines:
     """Where keys stand in a file, as far as that can be told; for messages only."""
 
     _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(#.*)?")
+    _ARRAY_HEADER = re.compile(r"\s*\[\[\s*([^\[\]]+?)\s*\]\]\s*(#.*)?")
     _KEY = re.compile(r"\s*(\"[^\"]*\"|'[^']*'|[A-Za-z0-9_.-]+)\s*=")
 
     def __init__(self, path: Path, text: str) -> None:
         self._path = path
         self._places: dict[tuple[str, ...], int] = {}
         section: tuple[str, ...] = ()
+        counts: dict[tuple[str, ...], int] = {}
         for number, line in enumerate(text.splitlines(), start=1):
-            if header := self._HEADER.fullmatch(line):
+            if header := self._ARRAY_HEADER.fullmatch(line):
+                array = _split_key(header[1])
+                section = (*array, str(counts.get(array, 0)))
+                counts[array] = counts.get(array, 0) + 1
+                self._places.setdefault(array, number)
+                self._places.setdefault(section, number)
+            elif header := self._HEADER.fullmatch(line):
                 section = _split_key(header[1])
+                for array, count in counts.items():  # a table of the last element
+                    if section[: len(array)] == array:
+                        section = (*array, str(count - 1), *section[len(array) :])
                 self._places.setdefault(section, number)
             elif key := self._KEY.match(line):
                 self._places.setdefault((*section, *_split_key(key[1])), number)
@@ -202,12 +217,39 @@ def _file_model() -> type[BaseModel]:
 
         return Annotated[str, BeforeValidator(check)]
 
-    settings: dict[str, Any] = {name: (checked(name), "") for name in SETTING_NAMES - _NOT_IN_FILES}
+    def checked_field(name: str) -> Any:  # noqa: ANN401  # a type, as create_model wants it
+        def check(value: object) -> object:
+            RULE_FIELDS[name](value)
+            return value
+
+        return Annotated[object, BeforeValidator(check)]
+
+    fields: dict[str, Any] = {name: (checked_field(name), None) for name in RULE_FIELDS}
+    rule: Any = create_model("Rule", __config__=strict, **fields)
+    rules: Any = GenericAlias(list, (rule,))
+    names = SETTING_NAMES - _NOT_IN_FILES - {_RULES}
+    settings: dict[str, Any] = {name: (checked(name), "") for name in names}
+    settings[_RULES] = (rules, [])
     places: dict[str, Any] = {name: (str, "") for name in _PLACES}
     defaults: Any = create_model("Defaults", __config__=strict, **settings)
     mount: Any = create_model("Mount", __config__=strict, **settings, **places)
     mounts: Any = GenericAlias(dict, (str, mount))
     return create_model("File", __config__=strict, defaults=(defaults, defaults()), mounts=(mounts, {}))
+
+
+def _check_rules(checked: Mapping[str, Any], lines: _Lines) -> None:
+    """Check each rule as a whole: its fields are good by themselves."""
+    sections: dict[tuple[str, ...], Any] = {("defaults",): checked.get("defaults", {})}
+    sections |= {("mounts", name): section for name, section in checked.get("mounts", {}).items()}
+    mistakes: list[str] = []
+    for place, section in sections.items():
+        for number, rule in enumerate(section.get(_RULES, [])):
+            try:
+                build_rule(rule)
+            except ValueError as error:
+                mistakes.append(f"{lines.find((*place, _RULES, str(number)))}: {error}.")
+    if mistakes:
+        raise ConfigError(mistakes)
 
 
 def _as_text(name: str, value: object) -> str:
@@ -235,6 +277,8 @@ def _explain(mistake: ErrorDetails, lines: _Lines) -> str:
 def _known_keys(place: tuple[str, ...]) -> list[str]:
     if len(place) == 1:
         return ["defaults", "mounts"]
+    if _RULES in place[:-1]:
+        return sorted(RULE_FIELDS)
     return sorted(SETTING_NAMES - _NOT_IN_FILES) + (list(_PLACES) if place[0] == "mounts" else [])
 
 
@@ -242,5 +286,6 @@ def _lower_first(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _layer(values: Mapping[str, str], lines: _Lines, section: tuple[str, ...]) -> Layer:
-    return Layer(values=dict(values), origins={name: lines.find((*section, name)) for name in values})
+def _layer(values: Mapping[str, Any], lines: _Lines, section: tuple[str, ...]) -> Layer:
+    values = {name: json.dumps(said) if name == _RULES else said for name, said in values.items()}
+    return Layer(values=values, origins={name: lines.find((*section, name)) for name in values})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from objfs.config.rules import join_rules
 from objfs.config.settings import settings_in_environment
 
 if TYPE_CHECKING:
@@ -31,11 +32,16 @@ def environment_layer(environment: Mapping[str, str]) -> Layer:
 
 
 def merge(layers: Iterable[Layer]) -> Layer:
-    """One layer of all, later ones first in rank."""
+    """One layer of all, later ones first in rank; rules of all layers, in this order."""
     values: dict[str, str] = {}
     origins: dict[str, str] = {}
     for layer in layers:
         for name, text in layer.values.items():
+            origin = layer.origins.get(name, f"--{name.replace('_', '-')}")
+            if name == "rules" and values.get(name):
+                values[name] = join_rules(text, values[name])
+                origins[name] = f"{origin}; {origins[name]}"
+                continue
             values[name] = text
-            origins[name] = layer.origins.get(name, f"--{name.replace('_', '-')}")
+            origins[name] = origin
     return Layer(values=values, origins=origins)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 RECORD_NAME = "mount.json"
 RECORD_FORMAT = 1
 _KEPT = ("endpoint_url", "region", "profile", "credentials_file", "log_file", "log_level")
+_KEPT_TEXTS = ("rules", "origin_metadata", "sha256")  # what is left is stored as the mount would have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class MountRecord:
 def write_record(settings: MountSettings) -> None:
     """Note a mount in its cache folder, which exists."""
     values = {name: getattr(settings, name) for name in _KEPT}
+    values |= {name: settings.text_of(name) or None for name in _KEPT_TEXTS}
     text = json.dumps(
         {
             "format": RECORD_FORMAT,

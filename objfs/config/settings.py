@@ -10,6 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from objfs.config.quantities import (
+    parse_duration,
+    parse_rate,
+    parse_request_rate,
+    parse_size,
+    show_rate,
+    show_size,
+)
+from objfs.config.rules import Rule, dump_rules, parse_rules
 from objfs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,14 +29,6 @@ FsyncMode = Literal["local", "remote"]
 Number = TypeVar("Number", int, float)
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-# Binary for the bare letters, as in dd, truncate, rclone and systemd; decimal only where "B" is spelled out.
-_SIZE_UNITS = {"": 1, "b": 1} | {
-    f"{letter}{suffix}": base**power
-    for power, letter in enumerate("kmgtp", start=1)
-    for suffix, base in (("", 1024), ("i", 1024), ("ib", 1024), ("b", 1000))
-}
-_TIME_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
 
@@ -66,6 +67,10 @@ class MountSettings:
         store_timeout_s: deadline of an operation that needs the store.
         max_requests: most requests under way at once.
         upload_delay_s: how long a closed file rests before its upload; a rename meanwhile is free.
+        limit_upload_bytes_s, limit_download_bytes_s, limit_requests_s: most per second, None without a limit.
+        rules: how files are stored; the first that fits decides.
+        origin_metadata: objects tell the host and user that uploaded them.
+        sha256: objects carry the SHA-256 of the file's bytes.
     """
 
     url: str
@@ -96,6 +101,12 @@ class MountSettings:
     store_timeout_s: float = 60.0
     max_requests: int = 32
     upload_delay_s: float = 1.0
+    limit_upload_bytes_s: int | None = None
+    limit_download_bytes_s: int | None = None
+    limit_requests_s: int | None = None
+    rules: tuple[Rule, ...] = ()
+    origin_metadata: bool = False
+    sha256: bool = False
 
     @property
     def mount_id(self) -> str:
@@ -116,10 +127,14 @@ class MountSettings:
             return "yes" if value else "no"
         if name == "umask":
             return f"{value:03o}"
+        if name.startswith("limit_"):
+            return show_rate(value, is_size=name != "limit_requests")
         if _PARSERS[name][0].endswith("_bytes"):
-            return _show_size(value)
+            return show_size(value)
         if _PARSERS[name][0].endswith("_s"):
             return f"{value:g}s"
+        if name == "rules":
+            return dump_rules(value)
         if isinstance(value, tuple):
             return " ".join(value)
         return "" if value is None else str(value)
@@ -128,29 +143,6 @@ class MountSettings:
     def log_path(self) -> Path:
         """File the log goes to."""
         return self.log_file or _default_log_base() / f"{self.mount_id}.log"
-
-
-def parse_size(text: str) -> int:
-    """Bytes of `10GiB`, `500M`, `1.5G`, `4096`. K, M, G, T are powers of 1024; KB, MB, GB, TB of 1000."""
-    match = _QUANTITY.fullmatch(text)
-    factor = _SIZE_UNITS.get(match[2].lower()) if match else None
-    if match is None or factor is None:
-        raise ValueError(f"'{text}' is no size; write for instance 10GiB, 500M or 1.5G")
-    return int(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of `500ms`, `30s`, `5m`, `2h`, `1d`; a bare number is seconds."""
-    match = _QUANTITY.fullmatch(text)
-    factor = _TIME_UNITS.get(match[2].lower()) if match else None
-    if match is None or factor is None:
-        raise ValueError(f"'{text}' is no time; write for instance 500ms, 30s, 5m or 2h")
-    return float(match[1]) * factor
-
-
-def _show_size(count: int) -> str:
-    units = ((1024**4, "TiB"), (1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
-    return next((f"{count // unit}{name}" for unit, name in units if count and count % unit == 0), str(count))
 
 
 def split_mount_options(texts: Iterable[str]) -> dict[str, str]:
@@ -170,7 +162,7 @@ def split_mount_options(texts: Iterable[str]) -> dict[str, str]:
             values["read_only"] = "yes"
         elif name in _KERNEL_OPTIONS:
             kernel.append(name)
-        elif key in _PARSERS:
+        elif key in _PARSERS and key != "rules":
             values[key] = value if "=" in option else "yes"
         elif name and name not in _IGNORED_OPTIONS and not name.startswith(("x-", "comment")):
             raise UsageError(f"mount option '{name}' is not known{_nearest(name)}; see 'objfs mount --help'.")
@@ -323,5 +315,11 @@ _PARSERS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "store_timeout": ("store_timeout_s", _at_least(0.1, parse_duration, "100ms")),
     "max_requests": ("max_requests", _at_least(1, _number, "1")),
     "upload_delay": ("upload_delay_s", parse_duration),
+    "rules": ("rules", parse_rules),
+    "origin_metadata": ("origin_metadata", _switch),
+    "sha256": ("sha256", _switch),
+    "limit_upload": ("limit_upload_bytes_s", parse_rate),
+    "limit_download": ("limit_download_bytes_s", parse_rate),
+    "limit_requests": ("limit_requests_s", parse_request_rate),
 }
 SETTING_NAMES = frozenset(_PARSERS)

@@ -142,7 +142,12 @@ ABSENT = Condition(if_absent=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutOptions:
-    """How an object is to be stored. Metadata names are lower-case; values latin-1 text."""
+    """How an object is to be stored. Metadata names are lower-case; values latin-1 text.
+
+    Attributes:
+        tags: names and values; None sets none, and in a copy keeps the source's.
+        encryption: `sse-s3`, `kms` or `kms:KEY-ID`; None for the bucket's default.
+    """
 
     metadata: Mapping[str, str] = field(default_factory=dict)
     content_type: str | None = None
@@ -154,6 +159,8 @@ class PutOptions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListPage:
     """One page of a listing: objects and common prefixes, each in the store's order.
+    tags: Mapping[str, str] | None = None
+    encryption: str | None = None
 
     Attributes:
         next_page: opaque token of the next page, or None after the last.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,6 +15,7 @@ from objfs.upload.operations import Kind, Operation, State
 from objfs.upload.outage import back_off_s
 from objfs.upload.present import present_versions
 from objfs.upload.removal import delete_keys
+from objfs.upload.rules import Decision
 from objfs.upload.trees import move_tree
 from objfs_cache.journal import JournalError
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from objfs.store.values import Version
     from objfs.upload.outcomes import Outcomes
     from objfs.upload.progress import Progress
+    from objfs.upload.rules import RuleSet
     from objfs.upload.status import Counts
     from objfs.upload.transfer import Transfer
 
@@ -42,6 +45,7 @@ class Executor:
         counts: Counts,
         *,
         parallel_copies: int,
+        rules: RuleSet,
     ) -> None:
         self._store = store
         self._transfer = transfer
@@ -49,6 +53,7 @@ class Executor:
         self._outcomes = outcomes
         self._counts = counts
         self._parallel_copies = parallel_copies
+        self._rules = rules
 
     async def carry(self, batch: list[Operation]) -> None:
         """Carry out deletes together, or one operation of another kind."""
@@ -93,6 +98,15 @@ class Executor:
         self._outcomes.succeeded(operation, version)
 
     async def _rename(self, operation: Operation) -> Version:
+    def _decide(self, operation: Operation) -> None:
+        """Decide how the object is stored, once: whoever repeats the upload does the same."""
+        if operation.decision is None:
+            operation.decision = self._rules.decide(
+                operation.path, operation.size_bytes, operation.options, time.time_ns()
+            )
+            if operation.decision != Decision():
+                self._progress.save(operation)
+
         source_version = operation.source_base.version
         try:
             version = await self._transfer.copy(

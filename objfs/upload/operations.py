@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from objfs.store.values import ANY, Condition, PutOptions, Version
+from objfs.upload.rules import Decision
 from objfs_cache.journal import Record
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Operation:
         committed: the staged file as it was when last journaled.
         copied: all of a renamed tree is at its new place too; what is left is to delete the old.
         held: a program is still writing: do not start.
+        decision: how a file is stored, once its upload has started.
         not_before: trio time before which it is not started, to let changes settle.
     """
 
@@ -94,6 +96,7 @@ class Operation:
     copied: bool = False
     held: bool = False
     not_before: float = 0.0
+    decision: Decision | None = None
     attempts: int = 0
     error: str = ""
 
@@ -132,8 +135,9 @@ class Operation:
         )
 
     def stored_options(self) -> PutOptions:
-        """Options with the token that tells this operation's object from others."""
-        return replace(self.options, metadata={**self.options.metadata, TOKEN_METADATA: self.token})
+        """Options as decided, with the token that tells this operation's object from others."""
+        options = self.options if self.decision is None else self.decision.apply(self.options)
+        return replace(options, metadata={**options.metadata, TOKEN_METADATA: self.token})
 
 
 def marker_key(path: str) -> str:
@@ -166,6 +170,7 @@ def from_record(record: Record) -> Operation:
         error=details["error"],
     )
 
+        decision=Decision.from_json(details["decision"]) if details.get("decision") else None,
 
 def _details(operation: Operation) -> dict[str, object]:
     options = operation.options
@@ -182,12 +187,15 @@ def _details(operation: Operation) -> dict[str, object]:
         },
         "state": operation.state,
         "token": operation.token,
+            "tags": None if options.tags is None else dict(options.tags),
+            "encryption": options.encryption,
         "upload_id": operation.upload_id,
         "copied": operation.copied,
         "error": operation.error,
     }
 
 
+        "decision": None if operation.decision is None else operation.decision.to_json(),
 def _base_json(base: Base) -> list[object] | bool:
     if base.version is not None:
         return [base.version.etag, base.version.size_bytes]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,6 +24,7 @@ from objfs.upload.operations import NOTHING, Kind, Operation, State, from_record
 from objfs.upload.outcomes import Outcomes
 from objfs.upload.pacing import Pace
 from objfs.upload.progress import Progress
+from objfs.upload.rules import RuleSet
 from objfs.upload.status import Counts, ParkedOperation, UploadStatus
 from objfs.upload.transfer import Transfer
 
@@ -47,11 +48,13 @@ class UploadSettings:
         delay_s: rest of a change before it is sent, so that renames and deletes save requests.
         parallel_operations: operations under way at a time.
         parallel_parts: requests with more than 1 MiB of body at a time.
+        rules: how files are stored.
     """
 
     delay_s: float = 2.0
     parallel_operations: int = 16
     parallel_parts: int = 4
+    rules: RuleSet = field(default_factory=RuleSet)
 
 
 class Uploader:
@@ -77,6 +80,7 @@ class Uploader:
             self._outcomes,
             self._counts,
             parallel_copies=settings.parallel_operations,
+            rules=settings.rules,
         )
         self._changed = trio.Event()
         self._drainers = 0

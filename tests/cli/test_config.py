@@ -109,4 +109,4 @@ def test_caches_of_different_stores_are_different() -> None:
 
 def test_every_flag_is_a_setting_and_the_other_way_round() -> None:
     flags = set(inspect.signature(commands.mount).parameters) - {"url", "mountpoint", "options"}
-    assert flags == SETTING_NAMES - {"nonempty", "kernel_options"}
+    assert flags - {"compress"} == SETTING_NAMES - {"nonempty", "kernel_options", "rules"}
