@@ -85,6 +85,7 @@ class Executor:
             return
         await self._outcomes.observer.before_replace(operation)
         if operation.kind is Kind.PUT:
+            self._decide(operation)
             version = await self._transfer.put(operation)
             self._counts.uploaded_files += 1
         elif operation.kind is Kind.MARKER:
