@@ -20,7 +20,7 @@ from objfs.control.actions import Actions
 from objfs.control.life import MountLife, drain_progress
 from objfs.control.pinning import PINNED_SHARE
 from objfs.control.protocol import runtime_dir, socket_name
-from objfs.control.remount import Knobs, rates_of, refuse_less_than_pinned
+from objfs.control.remount import rates_of, refuse_less_than_pinned
 from objfs.control.rescue import Candidate, Rescued, base_id, find_candidates, read_mounted, rescue
 from objfs.control.server import open_control_server
 from objfs.control.service import Service

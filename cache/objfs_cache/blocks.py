@@ -8,6 +8,7 @@ import os
 import sqlite3
 import struct
 import threading
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -53,6 +54,7 @@ class Verification:
 
     checked_blocks: int
     bad_blocks: int
+    checked_bytes: int = 0
 
 
 class BlockCache:
@@ -71,6 +73,7 @@ class BlockCache:
         self._hits = self._misses = self._bad_blocks = self._dropped_inserts = 0
         self._is_closed = False
         self._left_orphans = False
+        self._pinned: frozenset[bytes] = frozenset()
         self._files = BlockFiles(directory)
         self._rows = _open_rows(directory, limit_bytes)
 
@@ -115,7 +118,7 @@ class BlockCache:
             if self._make_room(sum(len(data) for _, _, data in blocks)):
                 for object_id, index, data in blocks:
                     stored.append((_tag(object_id), _key(object_id, index), self._files.write(data)))
-                is_done = self._locked(lambda rows: rows.insert(stored), False)
+                is_done = self._locked(lambda rows: self._insert(rows, stored), False)
         except OSError as error:
             _LOG.debug("blocks not cached: %s", error)
         if not is_done:
@@ -127,6 +130,57 @@ class BlockCache:
     def drop(self, object_id: str) -> None:
         """Remove every block of an object."""
         self._locked(lambda rows: rows.delete_tagged(_tag(object_id)), 0)
+
+    def held(self, object_id: str) -> dict[int, int]:
+        """Blocks of an object that are here, unread: index -> bytes."""
+        nothing: list[tuple[bytes, int]] = []
+        tag = _tag(object_id)
+        found = self._locked(lambda rows: rows.sizes(tag), nothing)
+        return {int(key[len(tag) + 1 :]): size for key, size in found}
+
+    def touch(self, object_id: str) -> None:
+        """Make an object's blocks the newest, so that they are the last to be given up."""
+        self._locked(lambda rows: rows.touch(_tag(object_id), time.time()), None)
+
+    def pin(self, object_ids: Iterable[str], *, keep_others: bool) -> None:
+        """Never give up blocks of these objects, those here and those to come; survives restarts.
+
+        Args:
+            object_ids: what is pinned from now on.
+            keep_others: what was pinned so far stays so.
+        """
+        tags = frozenset(_tag(one) for one in object_ids)
+
+        def change(rows: BlockRows) -> None:
+            before = rows.pinned_tags()
+            if not keep_others:
+                for tag in before - tags:
+                    rows.unpin(tag)
+            for tag in tags - self._pinned:
+                rows.pin(tag)
+            self._pinned = tags | (before | self._pinned if keep_others else frozenset())
+
+        self._locked(change, None)
+
+    def is_pinned(self, object_id: str) -> bool:
+        """Whether blocks of an object are never given up."""
+        return _tag(object_id) in self._pinned
+
+    def pinned_bytes(self) -> int:
+        """Bytes of all pinned blocks."""
+        return self._locked(BlockRows.pinned_bytes, 0)
+
+    @property
+    def limit_bytes(self) -> int:
+        """Most bytes of blocks and database together."""
+        return self._limit_bytes
+
+    def set_limit(self, limit_bytes: int) -> None:
+        """Change the size; what is too much goes, pinned blocks excepted."""
+        self._limit_bytes = limit_bytes
+        excess = self._locked(BlockRows.volume_bytes, 0) - limit_bytes
+        if excess > 0:
+            self.give_up(excess)
 
     def give_up(self, count_bytes: int) -> int:
         """Free about `count_bytes` of disk, oldest blocks first; returns the bytes really freed."""
@@ -143,15 +197,24 @@ class BlockCache:
         """Remove every block."""
         self._locked(BlockRows.clear, 0)
 
-    def verify(self) -> Verification:
-        """Read every block, dropping bad ones. Takes as long as the disk needs to read all of them."""
-        bad = 0
+    def verify(self, on_step: Callable[[Verification], None] | None = None) -> Verification:
+        """Read every block, dropping bad ones. Takes as long as the disk needs to read all of them.
+
+        Args:
+            on_step: told how far it is after each block; what it raises ends the verification.
+        """
+        checked = bad = count_bytes = 0
         no_keys: list[bytes] = []
         keys = self._locked(BlockRows.keys, no_keys)
         for key in keys:
             block = self._locked(partial(BlockRows.find, key=key), None)
-            bad += block is not None and self._read(key, block) is None
-        return Verification(checked_blocks=len(keys), bad_blocks=bad)
+            if block is not None:
+                checked += 1
+                count_bytes += block.length
+                bad += self._read(key, block) is None
+            if on_step is not None:
+                on_step(Verification(checked_blocks=checked, bad_blocks=bad, checked_bytes=count_bytes))
+        return Verification(checked_blocks=checked, bad_blocks=bad, checked_bytes=count_bytes)
 
     def stats(self) -> BlockCacheStats:
         """A snapshot of size and counts."""
@@ -237,13 +300,19 @@ class BlockCache:
         if count_bytes > self._limit_bytes // 2:
             return False
         excess = self._locked(BlockRows.volume_bytes, 0) + count_bytes - self._limit_bytes
-        if excess > 0:
-            self.give_up(excess)
+        if excess > 0 and self.give_up(excess) < excess:
+            return False  # the rest is pinned
         lack = self._lack_bytes(count_bytes)
         if lack > 0:
             self.give_up(lack)
             lack = self._lack_bytes(count_bytes)
         return lack <= 0
+
+    def _insert(self, rows: BlockRows, stored: Sequence[tuple[bytes, bytes, StoredBlock]]) -> bool:
+        rows.insert(stored)
+        for tag in {tag for tag, _, _ in stored} & self._pinned:
+            rows.pin(tag)
+        return True
 
     def _lack_bytes(self, count_bytes: int) -> int:
         disk = os.statvfs(self._directory)

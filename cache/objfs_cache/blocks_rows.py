@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 DATABASE_NAMES = frozenset({DBNAME, f"{DBNAME}-wal", f"{DBNAME}-shm", f"{DBNAME}-journal"})
 
+PINNED_S = (
+    1e11  # added to the time of a pinned row (year 5138): no column more, and last in the order of time
+)
+_CULL_ROWS = 100  # rows removed by one statement: some 1 ms
+
 _SEAL = struct.Struct("<IQ")  # CRC32 of the block, its length in bytes
 
 _SETTINGS: dict[str, int | str] = {
@@ -106,7 +111,6 @@ class BlockRows:
         except BaseException:
             self._cache.close()
             raise
-        self._limit_bytes = limit_bytes
 
     def find(self, key: bytes) -> StoredBlock | None:
         """The block of a key."""
@@ -142,14 +146,63 @@ class BlockRows:
         return int(self._cache.clear())
 
     def cull(self, count_bytes: int) -> int:
-        """Remove the oldest rows holding about `count_bytes`; returns what they held."""
-        before = self.volume_bytes()
-        self._cache.reset("size_limit", max(0, before - count_bytes), update=False)
-        try:
-            self._cache.cull()
-        finally:
-            self._cache.reset("size_limit", self._limit_bytes, update=False)
-        return before - self.volume_bytes()
+        """Remove the oldest rows holding about `count_bytes`, pinned ones never; returns what they held."""
+        connection: sqlite3.Connection = self._cache._con
+        query = "SELECT rowid, size, filename FROM Cache WHERE store_time < ? ORDER BY store_time LIMIT ?"
+        freed = 0
+        doomed: list[str] = []
+        with self._cache.transact():
+            while freed < count_bytes:
+                rows = connection.execute(query, (PINNED_S, _CULL_ROWS)).fetchall()
+                taken = _take_until(rows, count_bytes - freed)
+                if not taken:
+                    break
+                marks = ", ".join("?" * len(taken))
+                statement = f"DELETE FROM Cache WHERE rowid IN ({marks})"  # noqa: S608  # question marks only
+                connection.execute(statement, [row[0] for row in taken])
+                freed += sum(row[1] for row in taken)
+                doomed += [row[2] for row in taken]
+        self._cache.disk.doomed.extend(doomed)
+        return freed
+
+    def pin(self, tag: bytes) -> None:
+        """Keep the rows of a tag, as they are now, out of culling."""
+        self._execute(
+            "UPDATE Cache SET store_time = store_time + ? WHERE tag = ? AND store_time < ?",
+            (PINNED_S, tag, PINNED_S),
+        )
+
+    def pinned_tags(self) -> set[bytes]:
+        """Tags of all pinned rows."""
+        rows = self._execute("SELECT DISTINCT tag FROM Cache WHERE store_time >= ?", (PINNED_S,))
+        return {bytes(row[0]) for row in rows}
+
+    def unpin(self, tag: bytes) -> None:
+        """Give the rows of a tag up to culling again."""
+        self._execute(
+            "UPDATE Cache SET store_time = store_time - ? WHERE tag = ? AND store_time >= ?",
+            (PINNED_S, tag, PINNED_S),
+        )
+
+    def pinned_bytes(self) -> int:
+        """Bytes of all pinned rows."""
+        rows = self._execute("SELECT coalesce(sum(size), 0) FROM Cache WHERE store_time >= ?", (PINNED_S,))
+        return int(rows[0][0])
+
+    def touch(self, tag: bytes, now_s: float) -> None:
+        """Make the rows of a tag the newest."""
+        self._execute(
+            "UPDATE Cache SET store_time = ? WHERE tag = ? AND store_time < ?", (now_s, tag, PINNED_S)
+        )
+
+    def sizes(self, tag: bytes) -> list[tuple[bytes, int]]:
+        """Key and bytes of all rows of a tag."""
+        rows = self._execute("SELECT key, size FROM Cache WHERE tag = ?", (tag,))
+        return [(bytes(row[0]), int(row[1])) for row in rows]
+
+    def _execute(self, statement: str, values: tuple[object, ...]) -> list[Any]:
+        connection: sqlite3.Connection = self._cache._con
+        return connection.execute(statement, values).fetchall()
 
     def volume_bytes(self) -> int:
         """Bytes of all blocks and of the database."""
@@ -178,6 +231,17 @@ class BlockRows:
     def close(self) -> None:
         """Close the database. Idempotent."""
         self._cache.close()
+
+
+def _take_until(rows: Sequence[Any], need_bytes: int) -> list[Any]:
+    """The first rows (rowid, size, filename) that hold `need_bytes`, or all."""
+    taken: list[Any] = []
+    for row in rows:
+        if need_bytes <= 0:
+            break
+        taken.append(row)
+        need_bytes -= row[1]
+    return taken
 
 
 def is_sound(directory: Path) -> bool:

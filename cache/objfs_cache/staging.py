@@ -244,6 +244,10 @@ class Staging:
         """Most staged bytes."""
         return self._budget_bytes
 
+    def set_budget(self, budget_bytes: int) -> None:
+        """Change the budget; what is staged stays."""
+        self._budget_bytes = budget_bytes
+
     def create(self) -> StagedFile:
         """A new, empty staged file."""
         file_id = next(self._ids)

@@ -13,7 +13,7 @@ from objfs.control.values import progress_from_json, status_from_json
 from objfs.errors import MountError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from objfs.control.values import DrainProgress, MountStatus
@@ -62,6 +62,19 @@ class ControlClient:
             MountError: it is in use.
         """
         self._ask({"command": "unmount", "drain": drain})
+
+    def ask(self, command: str, **arguments: object) -> dict[str, Any]:
+        """One request that is answered at once; see `protocol`."""
+        return self._ask({"command": command, **arguments})
+
+    def follow(
+        self, command: str, on_progress: Callable[[dict[str, Any]], None], **arguments: object
+    ) -> dict[str, Any]:
+        """One request that takes a while, with a progress every fraction of a second; see `protocol`."""
+        self._send({"command": command, **arguments})
+        while "progress" in (answer := self._receive()):
+            on_progress(answer["progress"])
+        return _result(answer)
 
     def progress_until_end(self) -> Iterator[DrainProgress]:
         """After `unmount`: what is still uploaded, until objfs closes the connection."""

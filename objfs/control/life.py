@@ -152,6 +152,10 @@ class MountLife:
         self._state = "leaving"
         log.info("unmounted on request%s", "" if drain else ", without waiting for uploads")
 
+    def set_drain_timeout(self, timeout_s: float) -> None:
+        """How long uploads go on once the mount was taken away."""
+        self._drain_timeout_s = timeout_s
+
     # -- what the composition root does -------------------------------------------------------------
 
     async def serve(self, session: Session, on_ready: Callable[[], None]) -> None:

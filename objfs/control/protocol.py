@@ -7,6 +7,12 @@ A request is `{"command": name, ...}`. Answers are any number of `{"progress": {
     status                     -> ok: values.MountStatus
     drain {"retry_parked": bool} -> progress: values.DrainProgress ..., ok {}
     unmount {"drain": bool}    -> ok {} once the mountpoint is free; the connection ends when objfs does
+    warm {"paths": [str]}      -> progress, ok: vfs.warming.WarmCounts; paths are below the mount's root
+    pin {"paths": [str]}       -> progress, ok: likewise, once all is fetched; pinned it is before
+    unpin {"paths": [str]}     -> ok {}
+    pins                       -> ok {"pins": [pinning.PinFacts], "room_bytes"}
+    verify                     -> progress, ok: verifying.VerifyResult
+    remount {"options": {name: text}} -> ok {"changed": {name: [before, after]}}
 """
 
 from __future__ import annotations
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 MAX_LINE_BYTES = 1024 * 1024  # a status with 100 parked keys of 1,024 bytes, escaped, is below 700 kB
-MAX_REQUEST_BYTES = 4096  # a command and its few arguments
+MAX_REQUEST_BYTES = 256 * 1024  # a command and its arguments: sixty paths of the greatest length
 _UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 

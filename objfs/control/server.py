@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from objfs.control import protocol
+from objfs.control.actions import ActionReply
 from objfs.control.values import status_to_json
 from objfs.errors import MountError, ObjfsError, first_error
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from objfs.control.actions import Actions
     from objfs.control.values import DrainProgress, MountStatus
 
 log = logging.getLogger("objfs.control")
@@ -44,7 +46,9 @@ class MountControl(Protocol):
 
 
 @asynccontextmanager
-async def open_control_server(path: Path, mount: MountControl) -> AsyncIterator[None]:
+async def open_control_server(
+    path: Path, mount: MountControl, actions: Actions | None = None
+) -> AsyncIterator[None]:
     """Answer commands at the socket `path` while the block runs; its folder is created for the owner alone.
 
     Raises:
@@ -52,7 +56,7 @@ async def open_control_server(path: Path, mount: MountControl) -> AsyncIterator[
     """
     protocol.ensure_private(path.parent)
     listener, facts = _listen(path)
-    server = _Server(mount)
+    server = _Server(mount, actions)
     try:
         async with trio.open_nursery() as nursery:
             listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
@@ -103,8 +107,9 @@ def _is_stale(address: str) -> bool:
 class _Server:
     """Answers connections for one mount."""
 
-    def __init__(self, mount: MountControl) -> None:
+    def __init__(self, mount: MountControl, actions: Actions | None) -> None:
         self._mount = mount
+        self._actions = actions
         self._limit = trio.CapacityLimiter(_MAX_CONNECTIONS)
         self._ending = trio.Event()
         self._followers = 0
@@ -151,8 +156,18 @@ class _Server:
                 await self._drain(stream, retry_parked=request.get("retry_parked") is True)
             case "unmount":
                 await self._unmount(stream, drain=request.get("drain") is not False)
+            case name if self._actions is not None and self._actions.knows(name):
+                await self._act(self._actions, stream, request)
             case _:
                 await _send(stream, {"error": "no such command"})
+
+    async def _act(self, actions: Actions, stream: trio.SocketStream, request: dict[str, Any]) -> None:
+        reply = ActionReply()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_send_action_progress, stream, reply)
+            answer = await actions.run(request, reply)
+            nursery.cancel_scope.cancel()
+        await _send(stream, {"ok": answer})
 
     async def _drain(self, stream: trio.SocketStream, *, retry_parked: bool) -> None:
         done = trio.Event()
@@ -180,6 +195,13 @@ class _Server:
             with trio.move_on_after(_PROGRESS_INTERVAL_S):
                 await end.wait()
         await _send(stream, {"progress": asdict(self._mount.progress())})
+
+
+async def _send_action_progress(stream: trio.SocketStream, reply: ActionReply) -> None:
+    while True:
+        await trio.sleep(_PROGRESS_INTERVAL_S)
+        with trio.CancelScope(shield=True):  # half a line would spoil the answer
+            await _send(stream, {"progress": reply.progress})
 
 
 async def _receive(stream: trio.SocketStream) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_REGION = "us-east-1"  # MinIO's own default
 MAX_PART_BYTES = 255  # each part of a key is a file name on MinIO's disks
 CAPABILITIES = Capabilities(  # conditions: unknown until probed
-    listing_metadata=True, file_over_prefix=False, max_metadata_bytes=SAFE_METADATA_BYTES
+    listing_metadata=True, file_over_prefix=False, paces_bodies=True, max_metadata_bytes=SAFE_METADATA_BYTES
 )
 
 

@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 
 DEFAULT_REGION = "us-east-1"  # what S3-compatible servers expect where nothing is configured
 _WRONG_REGION = frozenset({301, 307, 400})  # where S3 adds x-amz-bucket-region, it means: ask there
-_AWS = Capabilities(put_conditions=True, complete_conditions=True)  # S3 user guide, "Conditional writes"
-_UNKNOWN = Capabilities(file_over_prefix=False, max_metadata_bytes=SAFE_METADATA_BYTES)  # until probed
+_AWS = Capabilities(
+    put_conditions=True, complete_conditions=True, paces_bodies=True
+)  # S3 user guide, "Conditional writes"
+_UNKNOWN = Capabilities(
+    file_over_prefix=False, paces_bodies=True, max_metadata_bytes=SAFE_METADATA_BYTES
+)  # until probed
 
 
 def open_driver(url: StoreUrl, options: StoreOptions) -> S3Store:

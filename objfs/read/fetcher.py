@@ -153,6 +153,14 @@ class Fetcher:
             self._begin(fetch)
         return min(stop_block * self.block_bytes, source.version.size_bytes)
 
+    async def fetch_apart(self, source: Source, first: int, stop: int) -> bytes:
+        """The bytes of blocks [first, stop) from the store, for the disk cache: past memory and its budget.
+
+        Raises:
+            StaleVersionError: the object was replaced or removed.
+        """
+        return await self._get(source, first * self.block_bytes, self._length(source.version, first, stop))
+
     def _missing_runs(
         self, object_id: str, first: int, stop: int, max_blocks: int
     ) -> Iterator[tuple[int, int]]:

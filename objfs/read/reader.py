@@ -73,6 +73,20 @@ class Reader:
         """Seed whole blocks that are known without a fetch (just uploaded), as far as there is room."""
         self._fetcher.insert(object_id, version, offset, data)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits for the store now."""
+        return self._fetcher.slots.running > 0
+
+    async def fetch_apart(self, source: Source, first: int, stop: int) -> bytes:
+        """The bytes of blocks [first, stop) from the store, past memory; for filling the disk cache.
+
+        Raises:
+            StaleVersionError: the object was replaced or removed.
+            ObjectStoreError: the bytes cannot be had now.
+        """
+        return await self._fetcher.fetch_apart(source, first, stop)
+
     def forget(self, object_id: str) -> None:
         """Drop an object's blocks from memory."""
         self._fetcher.memory.forget(object_id)

@@ -24,6 +24,8 @@ from objfs.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from objfs.store.pace import Traffic
+
 _FORM = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<netloc>[^/?]*)(?P<path>[^?]*)(?:\?(?P<query>.*))?", re.DOTALL
 )
@@ -43,6 +45,7 @@ class StoreOptions:
         connect_timeout_s: longest wait for a connection.
         read_timeout_s: longest silence of a connection.
         max_connections: connections kept open to the store.
+        traffic: rates that bodies are kept to, by drivers whose capabilities say `paces_bodies`.
     """
 
     endpoint_url: str | None = None
@@ -53,6 +56,7 @@ class StoreOptions:
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 20.0
     max_connections: int = 64
+    traffic: Traffic | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

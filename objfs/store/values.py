@@ -219,6 +219,7 @@ class Capabilities:
         listing_metadata: `list(with_metadata=True)` tells metadata.
         listing_ordered: listings come in UTF-8 byte order of the keys.
         file_over_prefix: an object `a` and objects below `a/` can exist together.
+        paces_bodies: the driver itself keeps bodies to the rates of `StoreOptions.traffic`.
         max_key_bytes: longest key, in UTF-8 bytes.
         max_metadata_bytes: most bytes of metadata names and values together.
         max_single_put_bytes: largest object of one PUT.
@@ -231,6 +232,7 @@ class Capabilities:
     listing_metadata: bool = False
     listing_ordered: bool = True
     file_over_prefix: bool = True
+    paces_bodies: bool = False
     max_key_bytes: int = 1024  # S3 (user guide, "Object key naming")
     max_metadata_bytes: int = 2048  # S3 (user guide, "Working with object metadata")
     max_single_put_bytes: int = 5 * GIB  # S3 (user guide, "Uploading objects")

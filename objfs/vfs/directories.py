@@ -90,7 +90,7 @@ class Directories:
         self._store = store
         self._nursery = nursery
         self._defaults = defaults
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
         self._kernel = kernel
         self._hides = hides
         self._proving: dict[Node, trio.Event] = {}
@@ -102,32 +102,32 @@ class Directories:
 
     def is_fresh(self, node: Node) -> bool:
         """Whether the node may be shown without asking the store."""
-        if trio.current_time() - node.checked_at < self._ttl_s:
+        if trio.current_time() - node.checked_at < self.ttl_s:
             return True
         return node.parent is None or bool(node.pending()) or (isinstance(node, FileNode) and node.dirty)
 
     def is_listed(self, directory: DirectoryNode) -> bool:
         """Whether all names of the directory are known and fresh."""
-        return directory.local or trio.current_time() - directory.listed_at < self._ttl_s
+        return directory.local or trio.current_time() - directory.listed_at < self.ttl_s
 
     def timeout_s(self, node: Node) -> float:
         """How long the kernel may believe what it is told of a node."""
         if node.pending() or (isinstance(node, FileNode) and node.dirty):
-            return self._ttl_s
-        return max(0.0, min(self._ttl_s, node.checked_at + self._ttl_s - trio.current_time()))
+            return self.ttl_s
+        return max(0.0, min(self.ttl_s, node.checked_at + self.ttl_s - trio.current_time()))
 
     def is_absent(self, parent: DirectoryNode, name: str) -> bool:
         """Whether a name that is no child is known not to exist."""
         if self.is_listed(parent) or self._is_gone(parent, name, trio.current_time()):
             return True
-        return trio.current_time() - parent.absent.get(name, NEVER) < self._ttl_s
+        return trio.current_time() - parent.absent.get(name, NEVER) < self.ttl_s
 
     def absent_timeout_s(self, parent: DirectoryNode, name: str) -> float:
         """How long the kernel may believe that a name does not exist."""
         if parent.local or name in parent.gone:
-            return self._ttl_s
+            return self.ttl_s
         asked_at = max(parent.listed_at, parent.absent.get(name, NEVER))
-        return max(0.0, min(self._ttl_s, asked_at + self._ttl_s - trio.current_time()))
+        return max(0.0, min(self.ttl_s, asked_at + self.ttl_s - trio.current_time()))
 
     def forget(self, directory: DirectoryNode) -> None:
         """Have the directory listed anew at the next chance."""

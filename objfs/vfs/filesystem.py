@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -36,6 +37,7 @@ from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
 from objfs.vfs.pruning import prune
 from objfs.vfs.replay import replay
 from objfs.vfs.values import Caller, SetAttributes, Space, Stat, VfsSettings
+from objfs.vfs.warming import Warmer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -399,6 +401,15 @@ class FileSystem:
         self._changes.set_attributes(node)
 
     # -- the whole ----------------------------------------------------------------------------------
+
+    def warmer(self, blocks: BlockCache) -> Warmer:
+        """What fills the disk cache ahead of need."""
+        return Warmer(self._tree, self._directories, self._reader, blocks)
+
+    def set_metadata_ttl(self, ttl_s: float) -> None:
+        """How long names and attributes are believed, from now on."""
+        self._settings = replace(self._settings, metadata_ttl_s=ttl_s)
+        self._directories.ttl_s = ttl_s
 
     def statfs(self) -> Space:
         """A bucket has no limit that could be asked for; the staging budget is what a writer may meet."""

@@ -6,18 +6,20 @@ import os
 import ssl
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from objfs.errors import UnavailableError, UsageError
+from objfs.store.pace import receive_paced
 from objfs.store.values import KIB, FileSlice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from objfs.store.pace import Bucket, Traffic
     from objfs.store.urls import StoreOptions
     from objfs.store.values import Body
 
@@ -78,6 +80,7 @@ class Connection(ABC):
 
     def __init__(self, place: Place, options: StoreOptions) -> None:
         self._place = place
+        self._traffic = options.traffic
         self._manager = urllib3.PoolManager(
             maxsize=options.max_connections,
             block=True,
@@ -109,7 +112,7 @@ class Connection(ABC):
         signed = self.sign(call.method, place.origin + target, headers)
         pool = self._manager.connection_from_url(place.origin)
         try:
-            return _exchange(pool, call, target, signed)
+            return _exchange(pool, call, target, signed, self._traffic)
         except (HTTPError, OSError) as error:
             raise UnavailableError(
                 f"The store at {place.origin} does not answer: {type(error).__name__}.", key=call.key
@@ -120,24 +123,71 @@ class Connection(ABC):
         self._manager.clear()
 
 
-def _exchange(pool: urllib3.HTTPConnectionPool, call: Call, target: str, headers: dict[str, str]) -> Answer:
+def _exchange(
+    pool: urllib3.HTTPConnectionPool,
+    call: Call,
+    target: str,
+    headers: dict[str, str],
+    traffic: Traffic | None,
+) -> Answer:
     """One request; a body from a file is read anew."""
+    received = traffic.download if traffic is not None and traffic.download.rate_s is not None else None
     body = call.body.open() if isinstance(call.body, FileSlice) else call.body
     try:
         response = pool.urlopen(
             call.method,
             target,
-            body=body,
+            body=_paced(body, traffic),  # type: ignore[arg-type]  # urllib3 calls nothing but `read`
             headers=headers,
             retries=False,
             redirect=False,
             assert_same_host=False,
             decode_content=False,
+            preload_content=received is None,
         )
-        return Answer(response.status, response.headers, response.data)
+        if received is None:
+            return Answer(response.status, response.headers, response.data)
+        try:
+            data = receive_paced(lambda most: response.read(most, decode_content=False), received)
+        finally:
+            response.close()
+            response.release_conn()
+        return Answer(response.status, response.headers, data)
     finally:
         if not isinstance(body, bytes):
             body.close()
+
+
+def _paced(body: bytes | BinaryIO, traffic: Traffic | None) -> bytes | BinaryIO | _PacedReader:
+    if traffic is None or traffic.upload.rate_s is None:
+        return body
+    if isinstance(body, bytes):
+        traffic.upload.take(len(body))
+        return body
+    return _PacedReader(body, traffic.upload)
+
+
+class _PacedReader:
+    """A file that is read in small pieces, no faster than a bucket allows."""
+
+    def __init__(self, file: BinaryIO, bucket: Bucket) -> None:
+        self._file = file
+        self._bucket = bucket
+
+    def read(self, size: int = -1) -> bytes:
+        """The next piece."""
+        piece_bytes = self._bucket.piece_bytes
+        data = self._file.read(piece_bytes if size < 0 else min(size, piece_bytes))
+        self._bucket.take(len(data))
+        return data
+
+    def tell(self) -> int:
+        """See `BinaryIO`."""
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """See `BinaryIO`."""
+        return self._file.seek(offset, whence)
 
 
 def _tls(options: StoreOptions) -> ssl.SSLContext:
