@@ -154,13 +154,13 @@ class PutOptions:
     content_encoding: str | None = None
     cache_control: str | None = None
     storage_class: str | None = None
+    tags: Mapping[str, str] | None = None
+    encryption: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListPage:
     """One page of a listing: objects and common prefixes, each in the store's order.
-    tags: Mapping[str, str] | None = None
-    encryption: str | None = None
 
     Attributes:
         next_page: opaque token of the next page, or None after the last.
