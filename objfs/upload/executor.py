@@ -98,7 +98,6 @@ class Executor:
             version = await self._rename(operation)
         self._outcomes.succeeded(operation, version)
 
-    async def _rename(self, operation: Operation) -> Version:
     def _decide(self, operation: Operation) -> None:
         """Decide how the object is stored, once: whoever repeats the upload does the same."""
         if operation.decision is None:
@@ -108,6 +107,7 @@ class Executor:
             if operation.decision != Decision():
                 self._progress.save(operation)
 
+    async def _rename(self, operation: Operation) -> Version:
         source_version = operation.source_base.version
         try:
             version = await self._transfer.copy(

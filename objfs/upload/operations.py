@@ -73,9 +73,10 @@ class Operation:
         body: small content kept in the journal itself.
         staged: the staged file with the content.
         committed: the staged file as it was when last journaled.
+        supersedes: tokens of refused operations whose place it takes: objects that bear them are ours.
         copied: all of a renamed tree is at its new place too; what is left is to delete the old.
-        held: a program is still writing: do not start.
         decision: how a file is stored, once its upload has started.
+        held: a program is still writing: do not start.
         not_before: trio time before which it is not started, to let changes settle.
     """
 
@@ -93,10 +94,11 @@ class Operation:
     seq: int = 0
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     upload_id: str = ""
+    supersedes: tuple[str, ...] = ()
     copied: bool = False
+    decision: Decision | None = None
     held: bool = False
     not_before: float = 0.0
-    decision: Decision | None = None
     attempts: int = 0
     error: str = ""
 
@@ -166,11 +168,12 @@ def from_record(record: Record) -> Operation:
         seq=record.seq,
         token=details["token"],
         upload_id=details["upload_id"],
+        supersedes=tuple(details.get("supersedes", ())),
         copied=details.get("copied", False),
+        decision=Decision.from_json(details["decision"]) if details.get("decision") else None,
         error=details["error"],
     )
 
-        decision=Decision.from_json(details["decision"]) if details.get("decision") else None,
 
 def _details(operation: Operation) -> dict[str, object]:
     options = operation.options
@@ -184,18 +187,19 @@ def _details(operation: Operation) -> dict[str, object]:
             "content_encoding": options.content_encoding,
             "cache_control": options.cache_control,
             "storage_class": options.storage_class,
+            "tags": None if options.tags is None else dict(options.tags),
+            "encryption": options.encryption,
         },
         "state": operation.state,
         "token": operation.token,
-            "tags": None if options.tags is None else dict(options.tags),
-            "encryption": options.encryption,
         "upload_id": operation.upload_id,
+        "supersedes": operation.supersedes,
         "copied": operation.copied,
+        "decision": None if operation.decision is None else operation.decision.to_json(),
         "error": operation.error,
     }
 
 
-        "decision": None if operation.decision is None else operation.decision.to_json(),
 def _base_json(base: Base) -> list[object] | bool:
     if base.version is not None:
         return [base.version.etag, base.version.size_bytes]
