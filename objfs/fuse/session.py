@@ -77,6 +77,7 @@ class Session:
 
     def __init__(self, mountpoint: Path) -> None:
         self._mountpoint = mountpoint
+        self._mounted_device = _device(mountpoint)
 
     async def serve(self) -> None:
         """Answer the kernel until the mountpoint was taken away."""
@@ -86,11 +87,13 @@ class Session:
             nursery.cancel_scope.cancel()
 
     def detach(self, *, lazy: bool) -> None:
-        """Take the mountpoint away; blocks, so run it in a thread.
+        """Take the mountpoint away, if nobody else has done so; blocks, so run it in a thread.
 
         Raises:
             MountError: programs use it (and it is not taken away lazily).
         """
+        if not self._is_mounted():  # what is there now, if anything, is not ours to take away
+            return
         helper = shutil.which("fusermount3")
         if os.geteuid() == 0 or helper is None:
             command = ["umount", *(["-l"] if lazy else []), "--", str(self._mountpoint)]
@@ -99,11 +102,14 @@ class Session:
         done = subprocess.run(  # noqa: S603  # fixed programs, the mountpoint as one argument
             command, capture_output=True, text=True, timeout=UNMOUNT_TIMEOUT_S, check=False
         )
-        if done.returncode != 0:
+        if done.returncode != 0 and self._is_mounted():
             raise MountError(
                 f"{self._mountpoint} cannot be unmounted ({done.stderr.strip()}); "
                 "close the programs that use it."
             )
+
+    def _is_mounted(self) -> bool:
+        return self._mounted_device is not None and _device(self._mountpoint) == self._mounted_device
 
 
 @asynccontextmanager

@@ -24,13 +24,13 @@ class RetryPolicy:
     """When to try again: exponential back-off with full jitter, within a deadline.
 
     Attributes:
-        max_attempts: tries in all.
+        max_attempts: tries in all; None: as many as the deadline allows.
         first_delay_s: upper bound of the first wait; it doubles with each.
         max_delay_s: greatest upper bound.
         deadline_s: no try begins later than this after the first. 0 means one try.
     """
 
-    max_attempts: int = 10
+    max_attempts: int | None = None
     first_delay_s: float = 0.1
     max_delay_s: float = 10.0
     deadline_s: float = 60.0
@@ -100,7 +100,7 @@ class RetryingStore(ForwardingStore):
 
     def _wait_s(self, attempt: int, error: ObjectStoreError, elapsed_s: float) -> float | None:
         """How long to wait before the next try, or None to give up."""
-        if not error.retryable or attempt >= self._policy.max_attempts:
+        if not error.retryable or attempt == self._policy.max_attempts:
             return None
         wait_s = self._policy.delay_s(attempt, chance=self._clock.chance(), retry_after_s=error.retry_after_s)
         return wait_s if elapsed_s + wait_s < self._policy.deadline_s else None

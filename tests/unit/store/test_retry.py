@@ -68,7 +68,7 @@ def test_the_deadline() -> None:
     store = store_with({number: Fault(before=UnavailableError) for number in range(100)}, time)
     with pytest.raises(UnavailableError):
         store.head("a")
-    assert time.now_s < 60
+    assert 50 < time.now_s < 60  # it was not given up before, either
 
 
 def test_the_attempts() -> None:

@@ -1,0 +1,53 @@
+"""What a session does to its mountpoint, shown with a plain file system in its place."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from objfs.errors import MountError
+from objfs.fuse.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def mount_tmpfs(folder: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "objfs-test", folder], check=True)
+
+
+@pytest.fixture
+def mountpoint(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a file system of its own."""
+    folder = tmp_path / "with space"
+    folder.mkdir()
+    mount_tmpfs(folder)
+    yield folder
+    while os.path.ismount(folder):
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_what_somebody_else_unmounted_is_unmounted(mountpoint: Path) -> None:
+    session = Session(mountpoint)
+    subprocess.run(["umount", mountpoint], check=True)
+    session.detach(lazy=False)
+    session.detach(lazy=True)
+
+
+def test_another_file_system_is_left_where_it_is(mountpoint: Path) -> None:
+    session = Session(mountpoint)
+    mount_tmpfs(mountpoint)
+    session.detach(lazy=True)
+    assert os.path.ismount(mountpoint)
+
+
+def test_what_is_in_use_is_told(mountpoint: Path) -> None:
+    session = Session(mountpoint)
+    with (mountpoint / "f").open("w"), pytest.raises(MountError, match="close the programs"):
+        session.detach(lazy=False)
+    session.detach(lazy=False)
+    assert not os.path.ismount(mountpoint)
