@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from objfs.codec.remote import fetch_stored
+from objfs.codec.values import frame_bytes
 from objfs.errors import (
-    CorruptError,
     NotFoundError,
     PreconditionFailedError,
     StaleVersionError,
@@ -19,8 +20,9 @@ from objfs.read.budget import Budget, RequestSlots
 from objfs.read.fetching import Fetch
 from objfs.read.memory import Chunk, ChunkMemory
 from objfs.read.saving import BATCH_BYTES, Saver
+from objfs.read.tables import DecodingStore
 from objfs.read.window import MAX_PART_BYTES
-from objfs.store.values import MIB, ByteRange, Version
+from objfs.store.values import MIB, Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,12 +69,17 @@ class Fetcher:
         self.block_bytes = block_bytes
         # A quarter of the budget at most is asked for at once (see Budget), in whole blocks.
         self.max_run_blocks = min(MAX_PART_BYTES, memory_limit_bytes // 4) // block_bytes
+        # Of a compressed object, what is fetched and what it is decoded to are both in memory for a moment.
+        self._max_decoded_blocks = min(MAX_PART_BYTES, memory_limit_bytes // 8) // block_bytes
         self.counts = FetchCounts()
         self.budget = Budget(limit_bytes=memory_limit_bytes, evict=self._evict)
         self.slots = RequestSlots(max_fetches)
         self.memory = ChunkMemory(block_bytes=block_bytes, clock=trio.current_time, released=self._released)
         self.saver: Saver | None = None
         self._store = store
+        self._decoding = DecodingStore(
+            store, memory_limit_bytes=memory_limit_bytes, requested=self._requested
+        )
         self._cache = cache
         self._nursery = nursery
         # Stalled fetches ahead leave half of the memory to reads of what is cached.
@@ -114,7 +121,7 @@ class Fetcher:
         """Seed whole blocks that are known without a fetch (just uploaded), as far as there is room."""
         end = offset + len(data)
         first = -(-offset // self.block_bytes)
-        stop = self.stop_block(end) if end >= version.size_bytes else end // self.block_bytes
+        stop = self.stop_block(end) if end >= version.content_bytes else end // self.block_bytes
         view = memoryview(data)
         for low in range(first, stop, self.max_run_blocks):
             high = min(low + self.max_run_blocks, stop)
@@ -127,9 +134,9 @@ class Fetcher:
 
     def fetch_missing(self, source: Source, first: int, stop: int) -> None:
         """Begin fetches of all blocks in [first, stop) that are neither here nor on their way."""
-        for low, high in self._missing_runs(source.object_id, first, stop, self.max_run_blocks):
+        for low, high in self._missing_runs(source, first, stop, self.max_run_blocks):
             fetch = Fetch(source=source, first=low, stop=high, is_demand=True)
-            fetch.charged_bytes = self._length(source.version, low, high)
+            fetch.charged_bytes = self._cost(source.version, low, high)
             fetch.is_charged = self.budget.try_charge(fetch.charged_bytes, urgent=True)
             self._begin(fetch)
 
@@ -137,8 +144,8 @@ class Fetcher:
         """Begin fetches ahead as far as there is room; returns the offset up to which there was."""
         first, stop_block = start // self.block_bytes, self.stop_block(stop)
         part_blocks = min(part_blocks, self.max_run_blocks)
-        for low, high in self._missing_runs(source.object_id, first, stop_block, part_blocks):
-            need_bytes = self._length(source.version, low, high)
+        for low, high in self._missing_runs(source, first, stop_block, part_blocks):
+            need_bytes = self._cost(source.version, low, high)
             if (
                 self.slots.is_crowded
                 or self._ahead_bytes + need_bytes > self._max_ahead_bytes
@@ -151,7 +158,7 @@ class Fetcher:
             fetch.is_charged = True
             self._ahead_bytes += need_bytes
             self._begin(fetch)
-        return min(stop_block * self.block_bytes, source.version.size_bytes)
+        return min(stop_block * self.block_bytes, source.version.content_bytes)
 
     async def fetch_apart(self, source: Source, first: int, stop: int) -> bytes:
         """The bytes of blocks [first, stop) from the store, for the disk cache: past memory and its budget.
@@ -162,18 +169,33 @@ class Fetcher:
         return await self._get(source, first * self.block_bytes, self._length(source.version, first, stop))
 
     def _missing_runs(
-        self, object_id: str, first: int, stop: int, max_blocks: int
+        self, source: Source, first: int, stop: int, max_blocks: int
     ) -> Iterator[tuple[int, int]]:
+        object_id, frame_blocks = source.object_id, self._frame_blocks(source.version)
+        if frame_blocks > 1:  # a frame is decoded once, for all of its blocks
+            max_blocks = max(min(max_blocks, self._max_decoded_blocks), frame_blocks)
+            max_blocks -= max_blocks % frame_blocks
+            end = self.stop_block(source.version.content_bytes)
+            stop = min(stop + -stop % frame_blocks, end)
         low = first
         while low < stop:
             if self._is_known(object_id, low):
                 low += 1
                 continue
             high = low + 1
-            while high < min(stop, low + max_blocks) and not self._is_known(object_id, high):
+            while low % frame_blocks and not self._is_known(object_id, low - 1):
+                low -= 1
+            most = low + max_blocks - low % frame_blocks
+            while high < min(stop, most) and not self._is_known(object_id, high):
                 high += 1
             yield low, high
             low = high
+
+    def _frame_blocks(self, version: Version) -> int:
+        """Blocks of one frame as we write them, if the object is compressed."""
+        if version.decoded_bytes is None:
+            return 1
+        return max(1, frame_bytes(version.decoded_bytes) // self.block_bytes)
 
     def _is_known(self, object_id: str, block: int) -> bool:
         return self.memory.find(object_id, block) is not None or (object_id, block) in self._fetches
@@ -228,7 +250,7 @@ class Fetcher:
         rest = None
         if missing:  # one request from the first to the last that is missing
             rest = fetch.split(missing[0], missing[-1] + 1)
-            rest.charged_bytes = self._length(source.version, rest.first, rest.stop)
+            rest.charged_bytes = self._cost(source.version, rest.first, rest.stop)
             fetch.charged_bytes -= rest.charged_bytes
             rest.ahead_bytes = min(fetch.ahead_bytes, rest.charged_bytes)
             fetch.ahead_bytes -= rest.ahead_bytes
@@ -246,8 +268,8 @@ class Fetcher:
         """One GET of the fetch's blocks, of exactly the pinned version."""
         await self.slots.acquire(fetch)
         try:
-            self.counts.requests += 1
-            data = await self._get(fetch.source, fetch.first * self.block_bytes, fetch.charged_bytes)
+            length = self._length(fetch.source.version, fetch.first, fetch.stop)
+            data = await self._get(fetch.source, fetch.first * self.block_bytes, length)
         finally:
             self.slots.release(fetch)
         self.counts.fetched_bytes += len(data)
@@ -257,20 +279,16 @@ class Fetcher:
             self.saver.offer(chunk)
 
     async def _get(self, source: Source, start: int, length: int) -> bytes:
-        byte_range = ByteRange(start=start, stop=start + length)
-        version = source.version
         try:
-            blob = await self._store.get(source.key, byte_range=byte_range, if_match=version.etag or None)
+            if source.version.decoded_bytes is not None:
+                return await self._decoding.read(source, start, start + length)
+            self._requested()
+            return await fetch_stored(self._store, source.key, source.version, start, start + length)
         except (PreconditionFailedError, NotFoundError) as error:
             raise StaleVersionError(f"{source.key} was replaced or removed") from error
-        # Not every store honours If-Match on GET, and not every proxy a range.
-        if blob.info.version != version:
-            raise StaleVersionError(f"{source.key} was replaced")
-        if len(blob.data) != length:
-            raise CorruptError(
-                f"{source.key}: {len(blob.data)} bytes instead of {length} at {start}", key=source.key
-            )
-        return blob.data
+
+    def _requested(self) -> None:
+        self.counts.requests += 1
 
     def _land(self, fetch: Fetch, chunks: list[Chunk]) -> None:
         """Keep what has arrived, and wake who waits; they find it pinned until all have copied."""
@@ -300,7 +318,14 @@ class Fetcher:
         return -(-stop // self.block_bytes)
 
     def _length(self, version: Version, first: int, stop: int) -> int:
-        return min(stop * self.block_bytes, version.size_bytes) - first * self.block_bytes
+        return min(stop * self.block_bytes, version.content_bytes) - first * self.block_bytes
+
+    def _cost(self, version: Version, first: int, stop: int) -> int:
+        """What a fetch of blocks holds in memory: where they are decoded, frames before and after."""
+        length = self._length(version, first, stop)
+        if version.decoded_bytes is None:
+            return length
+        return 2 * length + min(frame_bytes(version.decoded_bytes), version.decoded_bytes)
 
     def _evict(self, need_bytes: int, urgent: bool) -> None:
         self.memory.evict(need_bytes, urgent=urgent)

@@ -57,7 +57,7 @@ class Reader:
             ObjectStoreError: the bytes cannot be had now; the next read tries anew.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        stop = min(offset + length, source.version.size_bytes)
+        stop = min(offset + length, source.version.content_bytes)
         if offset >= stop:
             return b""
         step = self._max_piece_bytes
@@ -113,7 +113,7 @@ class Reader:
     async def _read_piece(self, source: Source, offset: int, stop: int, stream: ReadStream) -> bytes:
         first, demand_stop = offset // self._block_bytes, self._fetcher.stop_block(stop)
         is_missing = not self._fetcher.are_known(source.object_id, first, demand_stop)
-        plan = stream.observe(offset, stop - offset, source.version.size_bytes, is_missing=is_missing)
+        plan = stream.observe(offset, stop - offset, source.version.content_bytes, is_missing=is_missing)
         if plan.is_joined:
             demand_stop = self._fetcher.stop_block(plan.stop)
         if is_missing:

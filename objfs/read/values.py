@@ -16,7 +16,7 @@ class Source:
     Attributes:
         object_id: opaque name of exactly these bytes, in memory and in the disk cache.
         key: where the object lies in the store.
-        version: sent as If-Match with every request; its size bounds every read.
+        version: sent as If-Match with every request; the length of its content bounds every read.
     """
 
     object_id: str
