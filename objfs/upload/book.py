@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
     from objfs_cache.journal import Journal
 
-_IDENTITY = ("kind", "path", "directory", "source", "base", "source_base", "options", "committed", "seq")
+_IDENTITY = (
+    "kind",
+    "path",
+    "directory",
+    "source",
+    "base",
+    "source_base",
+    "options",
+    "committed",
+    "supersedes",
+    "seq",
+)
 
 
 class Book:
@@ -27,6 +38,7 @@ class Book:
         self.running: set[Operation] = set()
         self._clock = clock
         self._delay_s = delay_s
+        self._is_stepping = False
         self._revoked: list[Operation] = []
         self._on_change: Callable[[], None] = lambda: None
 
@@ -44,7 +56,14 @@ class Book:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Journal and memory change together: if the journal refuses, memory goes back to what it holds."""
+        """Journal and memory change together: if the journal refuses, memory goes back to what it holds.
+
+        Steps may nest; the outermost one counts.
+        """
+        if self._is_stepping:
+            yield
+            return
+        self._is_stepping = True
         self._revoked.clear()
         try:
             with self.journal.transaction():
@@ -52,6 +71,8 @@ class Book:
         except BaseException:
             self._roll_back()
             raise
+        finally:
+            self._is_stepping = False
 
     def append(self, operation: Operation, *, after: Iterable[Operation] = ()) -> None:
         """Journal a new operation, behind all others."""

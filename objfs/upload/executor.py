@@ -10,8 +10,8 @@ import trio
 
 from objfs.errors import NotFoundError, ObjectStoreError, PreconditionFailedError, first_error
 from objfs.store.values import ANY
-from objfs.upload.lookups import find, find_ours
-from objfs.upload.operations import Kind, Operation, State
+from objfs.upload.lookups import find, find_ours, is_superseded
+from objfs.upload.operations import UNKNOWN, Kind, Operation, State
 from objfs.upload.outage import back_off_s
 from objfs.upload.present import present_versions
 from objfs.upload.removal import delete_keys
@@ -157,13 +157,26 @@ class Executor:
 
     async def _without_others(self, batch: list[Operation]) -> list[Operation]:
         """The deletes whose object is still the one that the program removed; a short window remains."""
-        files = [one.key for one in batch if one.base.version is not None and not one.directory]
-        found = await present_versions(self._store, files)
+        files = [one for one in batch if not one.directory and one.base != UNKNOWN]
+        found = await present_versions(self._store, [one.key for one in files])
         ours: list[Operation] = []
         for operation in batch:
-            base, version = operation.base.version, found.get(operation.key)
-            if base is None or version is None or base.etag == version.etag:
+            version = found.get(operation.key)
+            if version is None or _is_base(operation, version) or await self._is_left(operation):
                 ours.append(operation)
             else:
                 self._outcomes.vanished(operation, "somebody replaced the object", operation.base)
         return ours
+
+    async def _is_left(self, operation: Operation) -> bool:
+        """Whether what is there was stored by a refused operation whose place this one took."""
+        if not operation.supersedes:
+            return False
+        present = await find(self._store, operation.key)
+        return present is not None and is_superseded(present, operation)
+
+
+def _is_base(operation: Operation, version: Version) -> bool:
+    """Whether it is what the program saw when it removed it."""
+    base = operation.base.version
+    return base is not None and base.etag == version.etag

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from objfs.upload.bases import is_within
 from objfs.upload.moving import is_leaving, leaving
 from objfs.upload.operations import UNKNOWN, Base, Kind, Operation, State
+from objfs.upload.superseding import supersede
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -76,7 +77,7 @@ class Ledger:
             operation.held = held
             self._commit_content(operation)
             if operation.seq == 0:
-                self._book.append(operation)
+                self._append(operation)
             else:
                 self._book.write(operation)
         self._touch(operation)
@@ -88,6 +89,7 @@ class Ledger:
         operation.held = held
         self._commit_content(operation)
         self._book.write(operation)
+        self._take_place(operation)
         self._touch(operation)
 
     def release(self, operation: Operation) -> None:
@@ -119,7 +121,7 @@ class Ledger:
                 operation = Operation(
                     kind=Kind.MARKER, path=path, directory=True, options=options, base=base, body=b""
                 )
-                self._book.append(operation)
+                self._append(operation)
         self._touch(operation)
         return operation
 
@@ -133,7 +135,7 @@ class Ledger:
                     self._book.changed()
                     return None
             operation = Operation(kind=Kind.DELETE, path=path, directory=True)
-            self._book.append(operation)
+            self._append(operation)
         self._touch(operation)
         return operation
 
@@ -162,7 +164,7 @@ class Ledger:
             return last
         operation = Operation(kind=Kind.SET, path=path, base=base, options=options)
         with self._book.step():
-            self._book.append(operation)
+            self._append(operation)
         self._touch(operation)
         return operation
 
@@ -191,10 +193,10 @@ class Ledger:
                 )
                 if last is not None and last.kind is Kind.RENAME:
                     operation.source = last.source
-                    self._book.append(operation)
+                    self._append(operation)
                     self._delete_unless_absent(source, last.base, after=[operation])
                 else:
-                    self._book.append(operation)
+                    self._append(operation)
         self._touch(operation)
         return operation
 
@@ -218,11 +220,11 @@ class Ledger:
                 for operation in moving:
                     operation.path = path + operation.path[len(source) :]
                     operation.state = State.WAITING
-                    self._book.append(operation)
+                    self._append(operation)
                 self._book.changed()
                 return None
             operation = Operation(kind=Kind.RENAME_TREE, path=path, source=source, directory=True)
-            self._book.append(operation)
+            self._append(operation)
         self._touch(operation)
         return operation
 
@@ -250,6 +252,10 @@ class Ledger:
             operation.kind is Kind.RENAME_TREE for operation in self._book.order.covering(path)
         )
 
+    def count_behind(self, operation: Operation) -> int:
+        """How many operations wait for one."""
+        return len(self._book.order.followers(operation))
+
     def leaving(self, path: str, *, before: float = math.inf) -> set[str]:
         """Names directly below a path that operations before a seq are still to empty or remove."""
         return leaving(self._book.order, path, before=before)
@@ -266,6 +272,16 @@ class Ledger:
             return False
         is_moving = any(one.kind is Kind.RENAME_TREE for one in self._book.order.followers(operation))
         return is_within(operation.path, source) and operation.base.absent and not is_moving
+
+    def _append(self, operation: Operation, *, after: Iterable[Operation] = ()) -> None:
+        self._book.append(operation, after=after)
+        self._take_place(operation)
+
+    def _take_place(self, operation: Operation) -> None:
+        """Of refused operations that it waits for and replaces."""
+        for other in self._book.order.predecessors(operation):
+            if other.state is State.PARKED:
+                supersede(self._book, other)
 
     def _touch(self, operation: Operation) -> None:
         self.touched_at = self._book.now()
@@ -295,14 +311,14 @@ class Ledger:
         if base.absent and not self.concerns(path):
             return None
         operation = Operation(kind=Kind.DELETE, path=path, base=base)
-        self._book.append(operation, after=after)
+        self._append(operation, after=after)
         return operation
 
     def _rename_back(self, last: Operation, options: PutOptions) -> Operation:
         """A file that was to be renamed keeps its place; what it would have replaced is gone."""
         self._book.revoke(last)
         operation = Operation(kind=Kind.SET, path=last.source, base=last.source_base, options=options)
-        self._book.append(operation)
+        self._append(operation)
         self._delete_unless_absent(last.path, last.base)
         self._touch(operation)
         return operation
@@ -313,6 +329,6 @@ class Ledger:
         self._book.revoke(operation)
         operation.state = State.WAITING
         operation.path, operation.base, operation.options = path, base, options
-        self._book.append(operation, after=earlier)
+        self._append(operation, after=earlier)
         self._delete_unless_absent(source, source_base, after=[operation])
         return operation

@@ -20,10 +20,15 @@ def is_ours(found: ObjectInfo, operation: Operation) -> bool:
     return (found.metadata or {}).get(TOKEN_METADATA) == operation.token
 
 
+def is_superseded(found: ObjectInfo, operation: Operation) -> bool:
+    """Whether an object was made by an operation of ours whose place this one took."""
+    return (found.metadata or {}).get(TOKEN_METADATA) in operation.supersedes
+
+
 async def find(store: AsyncObjectStore, key: str) -> ObjectInfo | None:
     """What is under a key, or None."""
     try:
-        return await store.head(key)
+        info = await store.head(key)
     except NotFoundError:
         return None
 

@@ -30,6 +30,10 @@ class Observer(Protocol):
         """Somebody else's object keeps the old path; ours goes to `operation.path`."""
         ...
 
+    def given_up(self, operation: Operation) -> None:
+        """The store refused it, and a later change has taken its place: nobody needs its content."""
+        ...
+
 
 class NoObserver:
     """For uploads without a mount: gives back staged files."""
@@ -47,3 +51,7 @@ class NoObserver:
 
     def conflicted(self, operation: Operation, old_path: str) -> None:
         """See `Observer`."""
+
+    def given_up(self, operation: Operation) -> None:
+        """See `Observer`."""
+        self.done(operation, None)

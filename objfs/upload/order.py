@@ -91,8 +91,12 @@ class Order:
 
     def any_at(self, path: str) -> bool:
         """Whether any unfinished operation concerns exactly this path."""
+        return bool(self.at(path))
+
+    def at(self, path: str) -> list[Operation]:
+        """Operations on exactly this path, in the order in which they came."""
         node = self._find(path)
-        return node is not None and bool(node.operations)
+        return [] if node is None else list(node.operations)
 
     def below(self, path: str) -> list[Operation]:
         """Operations at or below a path, in order."""

@@ -25,7 +25,7 @@ from objfs.errors import (
     UnavailableError,
 )
 from objfs.upload.conflicts import conflict_path
-from objfs.upload.lookups import find, find_ours, is_ours
+from objfs.upload.lookups import find, find_ours, is_ours, is_superseded
 from objfs.upload.observer import NoObserver, Observer
 from objfs.upload.operations import NOTHING, Base, Kind, Operation
 from objfs.upload.outage import Outage, back_off_s
@@ -75,7 +75,7 @@ class Outcomes:
             self.failed(operation, error)
         else:
             log.error("upload of %r failed by a bug", operation.path, exc_info=error)
-            self._progress.park(operation, f"internal error: {error}")
+            self._park(operation, f"internal error: {error}")
 
     def failed(self, operation: Operation, error: Exception) -> None:
         """An attempt failed, by itself or with others."""
@@ -86,14 +86,14 @@ class Outcomes:
             return
         if isinstance(error, (*REFUSALS, StaleVersionError, ValueError)) or _is_damage(error):
             log.error("%s %r is refused and parked: %s", operation.kind, operation.path, text)
-            self._progress.park(operation, text)
+            self._park(operation, text)
             return
         now = trio.current_time()
         if isinstance(error, AWAY):
             self.outage.failed(now, text)
         elif operation.attempts >= HOPELESS_ATTEMPTS:
             log.error("%s %r fails again and again and is parked: %s", operation.kind, operation.path, text)
-            self._progress.park(operation, text)
+            self._park(operation, text)
             return
         self.last_error = text
         self._progress.retry_later(operation, now + back_off_s(operation.attempts), text)
@@ -127,7 +127,7 @@ class Outcomes:
             self.succeeded(operation, found.version)
         elif operation.kind is Kind.SET or source_is_gone:
             self.vanished(operation, "somebody replaced the object", operation.base)
-        elif found is None or (is_rename and is_ours(found, operation)):
+        elif found is None or is_superseded(found, operation) or (is_rename and is_ours(found, operation)):
             operation.base = NOTHING if found is None else Base(version=found.version)
             self._progress.save(operation)
             wait_s = 0.0 if operation.attempts < QUICK_ATTEMPTS else back_off_s(operation.attempts)
@@ -146,6 +146,10 @@ class Outcomes:
             self.succeeded(operation, ours.version)
         else:
             self.failed(operation, error)
+
+    def _park(self, operation: Operation, error: str) -> None:
+        if self._progress.park(operation, error) is not None:
+            self.observer.given_up(operation)
 
     def _conflict(self, operation: Operation) -> None:
         old_path = operation.path

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from objfs.upload.bases import inherit, rebase
 from objfs.upload.operations import NOTHING, Base, Kind, Operation, State
+from objfs.upload.superseding import supersede
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,13 +92,19 @@ class Progress:
         self._book.running.discard(operation)
         self._book.ready.add(operation)
 
-    def park(self, operation: Operation, error: str) -> None:
-        """An operation was refused for good: keep it, with its data, and what follows it."""
+    def park(self, operation: Operation, error: str) -> Operation | None:
+        """An operation was refused for good: keep it, with its data, unless a later change takes its place.
+
+        Returns:
+            The operation, if it is given up.
+        """
         operation.state = State.PARKED
         operation.error = error
         self._book.running.discard(operation)
         self._book.write(operation)
+        given_up = supersede(self._book, operation)
         self._book.changed()
+        return given_up
 
     def divert(self, operation: Operation, path: str) -> None:
         """Give a conflicted operation, and what is queued behind it on its path, another path."""

@@ -116,7 +116,7 @@ class Uploader:
                 ParkedOperation(
                     path=operation.path,
                     kind=operation.kind,
-                    error=operation.error,
+                    error=self._reason(operation),
                     size_bytes=operation.size_bytes,
                 )
                 for operation in operations
@@ -217,6 +217,11 @@ class Uploader:
             self._wake()
 
     # -- parts --------------------------------------------------------------------------------------
+
+    def _reason(self, parked: Operation) -> str:
+        """Why a change is parked, and how many of the same file or tree need what it would have stored."""
+        behind = self.ledger.count_behind(parked)
+        return f"{parked.error} ({behind} later changes wait for it)" if behind else parked.error
 
     def _idle(self) -> bool:
         """Whether nothing is under way and nothing free waits."""

@@ -310,7 +310,7 @@ class Changes:
             if isinstance(node, FileNode) and node.version is not None:
                 before, after = moved.get(node.key, (None, node.version))
                 if node.version == before:
-                    node.version = after  # the same bytes: `object_id` stays
+                    node.version = after.holding(node.version)  # the same bytes: `object_id` stays
 
     def conflicted(self, operation: Operation, old_path: str) -> None:
         """See `Observer`."""
@@ -322,6 +322,12 @@ class Changes:
         self._tree.attach(parent, operation.path.rpartition("/")[2], node)
         parent.listed_at = NEVER
         self._kernel.invalidate_entry(parent.ino, old_name)
+
+    def given_up(self, operation: Operation) -> None:
+        """See `Observer`."""
+        node = self._owners.pop(operation, None)
+        if node is not None:
+            self._tree.drop_if_unused(node)
 
     def _directory_done(self, node: DirectoryNode, operation: Operation) -> None:
         if operation.kind is Kind.MARKER:

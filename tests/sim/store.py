@@ -97,6 +97,8 @@ class SimulatedStore:
     Attributes:
         content_etags: equal bytes have equal ETags, as in S3; otherwise each write makes a new one.
         foreign: ETags that somebody else wrote.
+        before_request: called with name and key of each request; may raise.
+        lose: whether the answer to a request that took effect is lost.
         violations: what the mount did to others' objects without asking.
     """
 
@@ -115,6 +117,7 @@ class SimulatedStore:
     requests: int = 0
     log: Callable[[str], None] = field(default=lambda _line: None)
     before_request: Callable[[str, str], None] = field(default=lambda _name, _key: None)
+    lose: Callable[[str, str], bool] = field(default=lambda _name, _key: False)
 
     def __post_init__(self) -> None:
         if self.content_etags:
@@ -299,7 +302,7 @@ class SimulatedStore:
         self.log(f"{name} {key}")
         self.switch.tick()
         await trio.sleep(dice.uniform(*weather.latency_s))
-        if may_lose and dice.random() < weather.lost:
+        if (may_lose and dice.random() < weather.lost) or self.lose(name, key):
             raise UnavailableError("The answer is lost.", key=key)
         return answer
 

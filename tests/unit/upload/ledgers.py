@@ -37,6 +37,13 @@ class Desk:
         """A complete file."""
         return self.ledger.put(path, options=PLAIN, base=base, staged=self.staged(), held=held)
 
+    def patch(self, path: str) -> Operation:
+        """A file changed in the middle."""
+        staged = self.staged()
+        staged.base_limit = 100
+        staged.truncate(100)
+        return self.ledger.put(path, options=PLAIN, base=NOTHING, staged=staged)
+
     def staged(self) -> StagedFile:
         """A complete staged file."""
         staged = self.staging.create()

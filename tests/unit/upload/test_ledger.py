@@ -250,7 +250,7 @@ def test_what_a_move_brought_is_not_what_was_deleted_before(desk: Desk) -> None:
 def test_parked_with_what_follows_it(desk: Desk) -> None:
     first = desk.put("f")
     desk.send()
-    desk.put("f")
+    desk.patch("f")
     desk.progress.park(first, "403")
     assert desk.sent() == []
     assert load_operations(desk.journal, desk.staging)[0].state is State.PARKED

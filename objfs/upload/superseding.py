@@ -1,0 +1,121 @@
+"""What later changes make of one that the store refuses: it must not block its name for ever.
+
+A parked operation may have taken effect all the same (its answer was lost before the refusal). So whoever
+takes its place knows its token: an object that bears it is no one else's, and may be replaced or deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from objfs.upload.bases import is_within
+from objfs.upload.operations import Kind, Operation, State
+
+if TYPE_CHECKING:
+    from objfs.upload.book import Book
+
+log = logging.getLogger(__name__)
+
+_REPLACEABLE = frozenset({Kind.PUT, Kind.SET, Kind.DELETE, Kind.RENAME})
+
+
+def supersede(book: Book, parked: Operation) -> Operation | None:
+    """Let the first change behind a parked one take its place, or let that one move out of the way.
+
+    Whatever else waits behind it waits for the first one too, if that concerns the same path.
+
+    Returns:
+        The operation that is given up, whose content nobody needs any more; None if there is no such.
+    """
+    followers = book.order.followers(parked)
+    if not followers or followers[0].state is not State.WAITING:
+        return None
+    first = followers[0]
+    if first.kind is Kind.RENAME_TREE:
+        _go_behind(book, parked, first)
+    elif first.kind in (Kind.RENAME, Kind.SET) and _takes_content(first, parked):
+        _hand_over_content(book, parked, first)
+    elif _replaces(first, parked):
+        return _replace(book, parked, first)
+    return None
+
+
+def _takes_content(first: Operation, parked: Operation) -> bool:
+    """Whether it gives new attributes or another name to what a parked put would have stored."""
+    return parked.kind is Kind.PUT and parked.path == (first.source or first.path)
+
+
+def _replaces(first: Operation, parked: Operation) -> bool:
+    """Whether nothing of what the parked one would leave under its path remains."""
+    if first.path != parked.path or first.directory != parked.directory:
+        return False
+    if parked.kind is Kind.MARKER:
+        return first.kind in (Kind.MARKER, Kind.DELETE)
+    if first.kind is Kind.SET:
+        return parked.kind is Kind.SET
+    if first.kind is Kind.PUT and first.staged is not None and not first.staged.complete:
+        return False
+    return parked.kind in _REPLACEABLE
+
+
+def _replace(book: Book, parked: Operation, first: Operation) -> Operation | None:
+    if parked.kind is Kind.RENAME and not _is_alone_at(book, parked.source, parked):
+        return None
+    with book.step():
+        first.base = parked.base
+        first.supersedes = (*parked.supersedes, parked.token)
+        book.write(first)
+        book.revoke(parked)
+        if parked.kind is Kind.RENAME:
+            book.append(Operation(kind=Kind.DELETE, path=parked.source, base=parked.source_base))
+    log.warning("%s %r, which was refused, is given up for a later %s", parked.kind, parked.path, first.kind)
+    return parked
+
+
+def _hand_over_content(book: Book, parked: Operation, first: Operation) -> None:
+    """New attributes, or another name, for what was never stored: it is stored with these at once."""
+    whole = parked.staged.complete if parked.staged is not None else parked.committed is None
+    if not whole or book.order.has_followers(first):
+        return
+    if not _is_alone_at(book, parked.path, parked, first):
+        return
+    supersedes = (*parked.supersedes, parked.token)
+    with book.step():
+        book.revoke(parked)
+        book.revoke(first)
+        first.state = State.WAITING
+        if first.kind is Kind.SET:
+            first.base, first.supersedes = parked.base, supersedes
+        first.kind, first.source, first.committed = Kind.PUT, "", parked.committed
+        first.staged, first.body = parked.staged, parked.body
+        if first.staged is not None:
+            first.staged.sealed = False  # nothing was sent under this name, or with these attributes
+        book.append(first)
+        if first.path != parked.path:
+            removal = Operation(kind=Kind.DELETE, path=parked.path, base=parked.base, supersedes=supersedes)
+            book.append(removal, after=[first])
+    log.info("put %r, which was refused, is tried again as %r", parked.path, first.path)
+
+
+def _go_behind(book: Book, parked: Operation, tree: Operation) -> None:
+    """A directory is renamed: what is parked in it goes along, and does not hold it back."""
+    paths = [path for path in (parked.path, parked.source) if path]
+    if parked.kind is Kind.RENAME_TREE or book.order.has_followers(tree):
+        return
+    if not all(is_within(path, tree.source) for path in paths):
+        return
+    with book.step():
+        book.revoke(parked)
+        parked.path = tree.path + parked.path[len(tree.source) :]
+        if parked.source:
+            parked.source = tree.path + parked.source[len(tree.source) :]
+        parked.state = State.SENT
+        parked.attempts = 0
+        book.append(parked)
+    log.info("%s %r, which was refused, waits for the rename of its directory", parked.kind, parked.path)
+
+
+def _is_alone_at(book: Book, path: str, *known: Operation) -> bool:
+    """Whether no operation but the known ones concerns exactly this path."""
+    return all(one in known for one in book.order.at(path))

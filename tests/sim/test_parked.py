@@ -1,0 +1,150 @@
+"""The store refuses a name: its data is kept and told, and no longer than somebody wants it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from objfs.errors import PermissionDeniedError
+from tests.sim.store import Weather
+from tests.sim.test_conflicts import Scene, play
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SLOW = Weather(latency_s=(0.5, 1.0))
+LARGE = bytes(range(256)) * 400  # several parts, in the small world
+
+
+def refuse(at: Scene, key: str) -> Callable[[], None]:
+    """Refuse writes of a key; returns what ends that."""
+
+    def check(name: str, asked: str) -> None:
+        if asked == key and name.split()[0] in ("PUT", "COPY", "CREATE", "COMPLETE"):
+            raise PermissionDeniedError("Access denied.", key=key)
+
+    def relent() -> None:
+        at.store.before_request = lambda _name, _key: None
+
+    at.store.before_request = check
+    return relent
+
+
+async def parked(at: Scene) -> list[str]:
+    await at.mount.uploader.drain()
+    return [one.path for one in at.mount.uploader.status().parked]
+
+
+@pytest.mark.parametrize("data", [b"ours", LARGE])
+def test_removed_by_the_user(tmp_path: Path, data: bytes) -> None:
+    async def scene(at: Scene) -> None:
+        refuse(at, "g")
+        await at.write("g", data, new=True)
+        assert await parked(at) == ["g"]
+        await at.do("unlink", "g")
+        assert await at.settle() == {"f": b"theirs 0"}
+        assert await parked(at) == []
+        assert at.mount.staging.used_bytes == 0
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("data", [b"ours", LARGE])
+def test_overwritten(tmp_path: Path, data: bytes) -> None:
+    async def scene(at: Scene) -> None:
+        relent = refuse(at, "f")
+        await at.write("f", data)
+        assert await parked(at) == ["f"]
+        relent()
+        await at.write("f", b"ours 2")
+        assert await at.settle() == {"f": b"ours 2"}
+        assert at.mount.staging.used_bytes == 0
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("data", [b"ours", LARGE])
+def test_renamed(tmp_path: Path, data: bytes) -> None:
+    async def scene(at: Scene) -> None:
+        refuse(at, "g")
+        await at.write("g", data, new=True)
+        assert await parked(at) == ["g"]
+        await at.do("rename", "g", "h")
+        assert (await at.client.entry("h"))[2] == data
+        assert await at.settle() == {"f": b"theirs 0", "h": data}
+        assert await parked(at) == []
+
+    play(tmp_path, scene)
+
+
+def test_its_directory_is_renamed(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.do("mkdir", "d")
+        await at.write("d/other", b"other", new=True)
+        await at.settle()
+        refuse(at, "d/g")
+        await at.write("d/g", b"ours", new=True)
+        assert await parked(at) == ["d/g"]
+        await at.do("rename", "d", "e")
+        assert await at.settle() == {"f": b"theirs 0", "e/": b"", "e/other": b"other", "e/g": b"ours"}
+        assert (await at.client.entry("e/g"))[2] == b"ours"
+
+    play(tmp_path, scene)
+
+
+def test_renamed_and_changed_before_the_refusal(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        refuse(at, "g")
+        at.store.weather = SLOW
+        await at.write("g", b"ours", new=True)
+        await trio.sleep(2.01)  # on its way now
+        await at.do("rename", "g", "h")
+        await at.do("chmod", "h", number=0o600)
+        assert await at.settle() == {"f": b"theirs 0", "h": b"ours"}
+        assert await parked(at) == []
+        assert (await at.client.entry("h"))[1] == 0o600
+
+    play(tmp_path, scene)
+
+
+def test_a_refusal_after_a_lost_answer(tmp_path: Path) -> None:
+    """The store has it, says no later, and the user removes it: it goes from the store too."""
+
+    async def scene(at: Scene) -> None:
+        requests: list[str] = []
+
+        def check(name: str, key: str) -> None:
+            if name == "PUT" and key == "g":
+                requests.append(name)
+                if len(requests) > 1:
+                    raise PermissionDeniedError("Access denied.", key=key)
+
+        at.store.before_request = check
+        at.store.lose = lambda name, key: (name, key) == ("PUT", "g")
+        await at.write("g", b"ours", new=True)
+        assert await parked(at) == ["g"]
+        assert at.store.objects()["g"] == b"ours"
+        await at.do("unlink", "g")
+        assert await at.settle() == {"f": b"theirs 0"}
+
+    play(tmp_path, scene)
+
+
+def test_the_rest_goes_on(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        refuse(at, "g")
+        await at.write("g", b"ours", new=True)
+        await at.write("h", b"more", new=True)
+        await at.do("rename", "f", "i")
+        await at.mount.uploader.drain()
+        assert at.store.objects() == {"h": b"more", "i": b"theirs 0"}
+        (one,) = at.mount.uploader.status().parked
+        assert (one.path, one.size_bytes) == ("g", 4)
+        assert at.mount.uploader.ledger.unpark() == 1
+        await at.mount.uploader.drain()
+        assert await parked(at) == ["g"]
+
+    play(tmp_path, scene)

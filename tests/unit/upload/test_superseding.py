@@ -1,0 +1,144 @@
+"""A refused change does not block its name: what comes later takes its place, and other names never wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from objfs.upload.operations import Base, Kind, Operation, State
+from tests.unit.upload.ledgers import PLAIN, V1, V2, Desk, desk_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+OLD = Base(version=V1)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with desk_in(tmp_path) as opened:
+        yield opened
+
+
+def tree(desk: Desk) -> Operation:
+    operation = desk.ledger.rename_tree("d", "e", local=False)
+    assert operation is not None
+    return operation
+
+
+def chmod(desk: Desk) -> Operation:
+    return desk.ledger.set_attributes("d/f", base=OLD, options=PLAIN)
+
+
+LATER: dict[str, tuple[Callable[[Desk], object], list[str]]] = {
+    "overwritten": (lambda desk: desk.put("d/f", OLD), ["put d/f"]),
+    "removed": (lambda desk: desk.ledger.delete("d/f", base=OLD), ["delete d/f"]),
+    "renamed": (lambda desk: desk.rename("d/f", "g"), ["put g", "delete d/f"]),
+    "replaced": (lambda desk: desk.rename("h", "d/f", Base(version=V2), OLD), ["rename h->d/f"]),
+    "with new attributes": (chmod, ["put d/f"]),
+    "moved": (tree, ["rename-tree d->e", "put e/f"]),
+}
+
+
+@pytest.mark.parametrize("later", LATER)
+@pytest.mark.parametrize("waiting", [True, False], ids=["queued before", "made after"])
+def test_a_refused_put_makes_way(desk: Desk, later: str, waiting: bool) -> None:
+    change, wanted = LATER[later]
+    refused = desk.put("d/f", OLD)
+    desk.send()
+    if waiting:
+        change(desk)
+    desk.progress.park(refused, "403")
+    if not waiting:
+        change(desk)
+    assert desk.finish_all(iter([V2, V2])) == wanted
+    assert desk.rows() == []
+
+
+@pytest.mark.parametrize("later", ["overwritten", "removed", "replaced", "with new attributes"])
+def test_what_took_effect_all_the_same_is_known_as_ours(desk: Desk, later: str) -> None:
+    refused = desk.put("d/f", OLD)
+    desk.send()
+    desk.progress.park(refused, "403")
+    LATER[later][0](desk)
+    (operation,) = desk.send()
+    assert (operation.base, operation.supersedes) == (OLD, (refused.token,))
+    assert operation.token != refused.token
+
+
+def test_what_was_left_under_the_old_name_is_known_as_ours(desk: Desk) -> None:
+    refused = desk.put("f", OLD)
+    desk.send()
+    desk.progress.park(refused, "403")
+    desk.rename("f", "g")
+    moved, removal = sorted(desk.ledger, key=lambda one: one.seq)
+    assert (moved.kind, moved.staged, moved.supersedes) == (Kind.PUT, refused.staged, ())
+    assert (removal.base, removal.supersedes) == (OLD, (refused.token,))
+
+
+def test_tokens_are_kept_over_several_refusals(desk: Desk) -> None:
+    tokens = []
+    for _ in range(3):
+        refused = desk.put("f", OLD)
+        tokens.append(refused.token)
+        desk.send()
+        desk.progress.park(refused, "403")
+    desk.ledger.delete("f", base=OLD)
+    (operation,) = desk.send()
+    assert operation.supersedes == tuple(tokens)
+
+
+def test_a_change_in_the_middle_waits_for_the_rest_of_the_file(desk: Desk) -> None:
+    refused = desk.put("f", OLD)
+    desk.send()
+    desk.progress.park(refused, "403")
+    desk.patch("f")
+    assert desk.sent() == []
+    assert refused.state is State.PARKED
+
+
+def test_a_refused_rename_makes_way_for_a_new_file(desk: Desk) -> None:
+    refused = desk.rename("a", "b", OLD, Base(version=V2))
+    desk.send()
+    desk.progress.park(refused, "403")
+    desk.put("b", Base(version=V2))
+    assert desk.sent() == ["put b", "delete a"]
+
+
+def test_a_refused_rename_holds_its_old_name(desk: Desk) -> None:
+    refused = desk.rename("a", "b", OLD, Base(version=V2))
+    desk.send()
+    desk.progress.park(refused, "403")
+    desk.put("a")
+    assert desk.sent() == []  # else the one copy of what is to be `b` were overwritten
+
+
+def test_a_refused_marker_makes_way(desk: Desk) -> None:
+    refused = desk.ledger.mkdir("d", options=PLAIN)
+    desk.send()
+    desk.progress.park(refused, "403")
+    desk.ledger.rmdir("d")
+    assert desk.sent() == ["delete d"]
+
+
+def test_other_names_never_wait(desk: Desk) -> None:
+    refused = desk.put("d/f", OLD)
+    desk.send()
+    desk.progress.park(refused, "403")
+    desk.ledger.mkdir("d", options=PLAIN)
+    desk.put("d/g")
+    assert sorted(desk.sent()) == ["marker d", "put d/g"]
+    desk.ledger.delete("e/h", base=OLD)
+    desk.rename("e/i", "e/j", OLD)
+    assert sorted(desk.sent()) == ["delete e/h", "rename e/i->e/j"]
+
+
+def test_a_restart_remembers_what_was_superseded(desk: Desk) -> None:
+    refused = desk.put("f", OLD)
+    desk.send()
+    desk.progress.park(refused, "403")
+    desk.put("f", OLD)
+    (record,) = desk.journal.load()
+    assert refused.token in record.details
