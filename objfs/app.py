@@ -17,6 +17,8 @@ import trio
 
 from objfs.config import write_record
 from objfs.control.actions import Actions
+from objfs.control.endpoint import open_metrics
+from objfs.control.figures import Sources
 from objfs.control.life import MountLife, drain_progress
 from objfs.control.pinning import PINNED_SHARE
 from objfs.control.protocol import runtime_dir, socket_name
@@ -25,6 +27,7 @@ from objfs.control.rescue import Candidate, Rescued, base_id, find_candidates, r
 from objfs.control.server import open_control_server
 from objfs.control.service import Service
 from objfs.control.values import DrainProgress
+from objfs.control.view import Places, View
 from objfs.errors import (
     BucketNotFoundError,
     MountError,
@@ -34,8 +37,11 @@ from objfs.errors import (
     UnavailableError,
 )
 from objfs.fuse.session import FuseOptions, KernelCache, open_session
+from objfs.fuse.traced import Describer
+from objfs.observe.operations import Operations
 from objfs.read.reader import open_reader
 from objfs.read.values import Source
+from objfs.store.count import CountingStore
 from objfs.store.limit import LimitingStore, PacingStore
 from objfs.store.notes import NotingStore, UploadNotes
 from objfs.store.pace import Traffic
@@ -222,9 +228,10 @@ async def _serve(
     everything: trio.CancelScope,
 ) -> None:
     policy = RetryPolicy(deadline_s=settings.store_timeout_s)
-    limited = PacingStore(LimitingStore(driver, max_requests=settings.max_requests), traffic)
-    store = ThreadedStore(RetryingStore(limited, policy))
-    upload_store = ThreadedStore(RetryingStore(limited, UPLOAD_POLICY))
+    counting = CountingStore(driver)
+    limited = PacingStore(LimitingStore(counting, max_requests=settings.max_requests), traffic)
+    store = ThreadedStore(RetryingStore(limited, policy, on_retry=counting.retried))
+    upload_store = ThreadedStore(RetryingStore(limited, UPLOAD_POLICY, on_retry=counting.retried))
     upload_settings = _upload_settings(settings, delay_s=settings.upload_delay_s)
     async with (
         AsyncExitStack() as stack,
@@ -235,15 +242,27 @@ async def _serve(
             settings,
             uploader=uploader,
             cache_figures=local.blocks.stats,
-            direct_store=ThreadedStore(driver, metadata_threads=1),
+            direct_store=ThreadedStore(counting, metadata_threads=1),
         )
+        operations, places = Operations(), Places()
+        sources = Sources(
+            operations=operations,
+            describer=Describer(operations, places.path_of),
+            requests=counting,
+            reader=reader,
+            uploader=uploader,
+            blocks=local.blocks,
+            staging=local.staging,
+        )
+        view = View(settings, sources, places)
         service = stack.enter_context(
             closing(Service(os.environ, settings.mountpoint, drain_timeout_s=settings.drain_timeout_s))
         )
         knobs = _Knobs(local, life, traffic)
         actions = Actions(settings, local.blocks, knobs)
         async with (
-            open_control_server(_control_path(settings), life, actions),
+            open_control_server(_control_path(settings), life, actions, view),
+            open_metrics(settings.metrics, view.figures),
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(_watch_signals, life, everything)
@@ -257,8 +276,11 @@ async def _serve(
                 store, reader, uploader, local.staging, local.blocks, _vfs_settings(settings), KernelCache()
             ) as filesystem:
                 knobs.filesystem = filesystem
+                places.inspection = filesystem.inspection
                 async with (
-                    open_session(filesystem, settings.mountpoint, _fuse_options(settings)) as session,
+                    open_session(
+                        filesystem, settings.mountpoint, _fuse_options(settings), operations
+                    ) as session,
                     actions.serving(filesystem),
                 ):
                     await life.serve(session, ready)

@@ -199,6 +199,38 @@ def mount(
             metavar="LEVEL", help="debug, info, warning or error (default: info).", rich_help_panel=_RUN
         ),
     ] = None,
+    log_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="text|json", help="Lines of text (default), or JSON objects.", rich_help_panel=_RUN
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Prometheus metrics at 127.0.0.1:9400, unix:/path or textfile:/path.prom (default: none).",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    limit_upload: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE", help="Most bytes sent a second, 50M/s (default: off).", rich_help_panel=_STORE
+        ),
+    ] = None,
+    limit_download: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE", help="Most bytes received a second (default: off).", rich_help_panel=_STORE
+        ),
+    ] = None,
+    limit_requests: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE", help="Most requests a second, 100/s (default: off).", rich_help_panel=_STORE
+        ),
+    ] = None,
     options: Annotated[
         list[str] | None,
         typer.Option(
@@ -256,6 +288,8 @@ def mount(
         "umask": umask,
         "log_file": log_file,
         "log_level": log_level,
+        "log_format": log_format,
+        "metrics": metrics,
         "drain_timeout": drain_timeout,
         "store_timeout": store_timeout,
         "upload_delay": upload_delay,

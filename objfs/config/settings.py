@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from objfs.config.metrics import check_metrics
 from objfs.config.quantities import (
     parse_duration,
     parse_rate,
@@ -28,6 +29,7 @@ WriteMode = Literal["back", "through"]
 FsyncMode = Literal["local", "remote"]
 Number = TypeVar("Number", int, float)
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
@@ -61,6 +63,8 @@ class MountSettings:
         uid: owner shown for objects that record none; None for the mounting user. `gid` likewise.
         umask: permission bits taken away from objects that record no mode.
         metadata_ttl_s: how long names and attributes may be answered without asking the store.
+        log_format: lines of text, or one JSON object per line.
+        metrics: where Prometheus metrics can be had, see `objfs.config.metrics`; None: nowhere.
         nonempty: mount over a folder that has content.
         kernel_options: `noexec`, `suid` and the like, handed to the kernel.
         drain_timeout_s: how long uploads go on after the mount was taken away.
@@ -95,6 +99,8 @@ class MountSettings:
     metadata_ttl_s: float = 5.0
     log_file: Path | None = None
     log_level: LogLevel = "info"
+    log_format: LogFormat = "text"
+    metrics: str | None = None
     nonempty: bool = False
     kernel_options: tuple[str, ...] = ()
     drain_timeout_s: float = 30.0
@@ -309,6 +315,8 @@ _PARSERS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "metadata_ttl": ("metadata_ttl_s", parse_duration),
     "log_file": ("log_file", _path),
     "log_level": ("log_level", _choice("debug", "info", "warning", "error")),
+    "log_format": ("log_format", _choice("text", "json")),
+    "metrics": ("metrics", check_metrics),
     "nonempty": ("nonempty", _switch),
     "kernel_options": ("kernel_options", lambda text: tuple(text.split())),
     "drain_timeout": ("drain_timeout_s", parse_duration),

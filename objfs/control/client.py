@@ -13,9 +13,11 @@ from objfs.control.values import progress_from_json, status_from_json
 from objfs.errors import MountError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from objfs.control.figures import Figures
+    from objfs.control.tracing import TraceEvent
     from objfs.control.values import DrainProgress, MountStatus
 
 _ANSWER_TIMEOUT_S = 8.0  # a status asks the store and gives it 3 s; the rest is a busy machine
@@ -43,6 +45,35 @@ class ControlClient:
     def status(self) -> MountStatus:
         """What the mount tells of itself."""
         return status_from_json(self._ask({"command": "status"}))
+
+    def figures(self) -> Figures:
+        """All counters of the mount."""
+        from objfs.control.figures import figures_from_json
+
+        return figures_from_json(self._ask({"command": "figures"}))
+
+    def stat(self, path: str) -> dict[str, Any]:
+        """What is known of a path below the mount's root: the fields of `objfs.vfs.inspection.FileStatus`.
+
+        Raises:
+            MountError: there is no such file.
+        """
+        return self._ask({"command": "stat", "path": path})
+
+    def trace(self, path: str, operations: Sequence[str], least_s: float) -> Iterator[TraceEvent | int]:
+        """Live requests until the mount ends: events, and how many were dropped so far where there are any."""
+        from objfs.control.tracing import event_from_json
+
+        request = {"command": "trace", "path": path, "operations": [*operations], "least_s": least_s}
+        self._send(request)
+        if "progress" not in (answer := self._receive()):
+            _result(answer)
+        self._socket.settimeout(None)
+        while answer := self._receive_or_end() or {}:
+            if "event" in answer:
+                yield event_from_json(answer["event"])
+            elif "dropped" in answer:
+                yield int(answer["dropped"])
 
     def drain(self, *, retry_parked: bool = False) -> Iterator[DrainProgress]:
         """Wait until nothing waits for its upload, with a progress every fraction of a second.

@@ -12,13 +12,12 @@ import trio
 
 from objfs import __version__
 from objfs.control.values import (
-    MAX_PARKED_SHOWN,
     CacheStatus,
     DrainProgress,
     MountStatus,
-    ParkedStatus,
     StoreStatus,
-    UploadsStatus,
+    shorten,
+    uploads_status,
 )
 from objfs.errors import MountError, ObjectStoreError, UnavailableError
 
@@ -36,7 +35,6 @@ log = logging.getLogger("objfs.life")
 STATUS_CHECK_TIMEOUT_S = 3.0  # a status is looked at by people
 SYNC_TIMEOUT_S = 10.0  # pages of shared maps on their way to staging, which is local disk
 BUSY_GRACE_S = 2.0  # for what programs with open files have under way after a lazy unmount
-ERROR_MAX_CHARS = 500  # of one error in a status
 
 
 class Session(Protocol):
@@ -107,7 +105,7 @@ class MountLife:
             write_mode=settings.write_mode,
             log_path=str(settings.log_path),
             store=await self._store_status(uploads),
-            uploads=_uploads_status(uploads),
+            uploads=uploads_status(uploads),
             cache=CacheStatus(
                 path=str(settings.cache_path),
                 bytes=figures.bytes,
@@ -220,7 +218,7 @@ class MountLife:
             endpoint_url=self._settings.endpoint_url,
             reachable=error is None,
             offline_since_s=uploads.offline_since_s,
-            error=_shorten(error or uploads.last_error),
+            error=shorten(error or uploads.last_error),
         )
 
     async def _ask_store(self) -> str | None:
@@ -242,29 +240,8 @@ def drain_progress(status: UploadStatus) -> DrainProgress:
         uploaded_files=status.uploaded_files,
         uploaded_bytes=status.uploaded_bytes,
         parked_count=len(status.parked),
-        error=_shorten(status.last_error) if status.offline_since_s is not None else None,
+        error=shorten(status.last_error) if status.offline_since_s is not None else None,
     )
-
-
-def _uploads_status(status: UploadStatus) -> UploadsStatus:
-    return UploadsStatus(
-        waiting_files=status.waiting_files,
-        waiting_bytes=status.waiting_bytes,
-        waiting_changes=status.waiting_operations - status.waiting_files,
-        in_flight_files=status.in_flight_files,
-        uploaded_files=status.uploaded_files,
-        uploaded_bytes=status.uploaded_bytes,
-        conflicts=status.conflicts,
-        parked_count=len(status.parked),
-        parked=tuple(
-            ParkedStatus(key=one.path, operation=one.kind, error=_shorten(one.error) or "")
-            for one in status.parked[:MAX_PARKED_SHOWN]
-        ),
-    )
-
-
-def _shorten(text: str | None) -> str | None:
-    return text[:ERROR_MAX_CHARS] if text else None
 
 
 def _sync_file_system(mountpoint: Path) -> None:

@@ -6,6 +6,10 @@ A request is `{"command": name, ...}`. Answers are any number of `{"progress": {
     ping                       -> ok {"pid"}
     status                     -> ok: values.MountStatus
     drain {"retry_parked": bool} -> progress: values.DrainProgress ..., ok {}
+    figures                    -> ok: figures.Figures
+    stat {"path"}              -> ok: objfs.vfs.inspection.FileStatus; the path is below the mount's root
+    trace {"path", "operations", "least_s"} -> progress {}, then {"event": tracing.TraceEvent} and
+                                  {"dropped": how many so far} until the client leaves
     unmount {"drain": bool}    -> ok {} once the mountpoint is free; the connection ends when objfs does
     warm {"paths": [str]}      -> progress, ok: vfs.warming.WarmCounts; paths are below the mount's root
     pin {"paths": [str]}       -> progress, ok: likewise, once all is fetched; pinned it is before

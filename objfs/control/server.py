@@ -13,6 +13,8 @@ import trio
 
 from objfs.control import protocol
 from objfs.control.actions import ActionReply
+from objfs.control.figures import figures_to_json
+from objfs.control.streaming import send_trace
 from objfs.control.values import status_to_json
 from objfs.errors import MountError, ObjfsError, first_error
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from objfs.control.actions import Actions
     from objfs.control.values import DrainProgress, MountStatus
+    from objfs.control.view import View
 
 log = logging.getLogger("objfs.control")
 
@@ -47,7 +50,7 @@ class MountControl(Protocol):
 
 @asynccontextmanager
 async def open_control_server(
-    path: Path, mount: MountControl, actions: Actions | None = None
+    path: Path, mount: MountControl, actions: Actions | None = None, view: View | None = None
 ) -> AsyncIterator[None]:
     """Answer commands at the socket `path` while the block runs; its folder is created for the owner alone.
 
@@ -56,7 +59,7 @@ async def open_control_server(
     """
     protocol.ensure_private(path.parent)
     listener, facts = _listen(path)
-    server = _Server(mount, actions)
+    server = _Server(mount, actions, view)
     try:
         async with trio.open_nursery() as nursery:
             listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
@@ -107,9 +110,10 @@ def _is_stale(address: str) -> bool:
 class _Server:
     """Answers connections for one mount."""
 
-    def __init__(self, mount: MountControl, actions: Actions | None) -> None:
+    def __init__(self, mount: MountControl, actions: Actions | None, view: View | None) -> None:
         self._mount = mount
         self._actions = actions
+        self._view = view
         self._limit = trio.CapacityLimiter(_MAX_CONNECTIONS)
         self._ending = trio.Event()
         self._followers = 0
@@ -156,6 +160,12 @@ class _Server:
                 await self._drain(stream, retry_parked=request.get("retry_parked") is True)
             case "unmount":
                 await self._unmount(stream, drain=request.get("drain") is not False)
+            case "figures" if self._view is not None:
+                await _send(stream, {"ok": figures_to_json(await self._view.figures())})
+            case "stat" if self._view is not None:
+                await _send(stream, {"ok": asdict(await self._view.inspect(str(request.get("path", ""))))})
+            case "trace" if self._view is not None:
+                await send_trace(stream, self._view.tracer, request)
             case name if self._actions is not None and self._actions.knows(name):
                 await self._act(self._actions, stream, request)
             case _:

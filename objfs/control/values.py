@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from objfs.upload.status import UploadStatus
+
 MAX_PARKED_SHOWN = 100  # keeps a status line far below protocol.MAX_LINE_BYTES; `parked_count` tells them all
+
+ERROR_MAX_CHARS = 500  # of one error in a status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,19 +138,19 @@ def status_to_json(status: MountStatus) -> dict[str, Any]:
 def status_from_json(value: Mapping[str, Any]) -> MountStatus:
     """The inverse of `status_to_json`; fields this version does not know are left out."""
     uploads = dict(value["uploads"])
-    uploads["parked"] = tuple(_known(ParkedStatus, parked) for parked in uploads["parked"])
+    uploads["parked"] = tuple(known_fields(ParkedStatus, parked) for parked in uploads["parked"])
     parts = {
-        "store": _known(StoreStatus, value["store"]),
-        "uploads": _known(UploadsStatus, uploads),
-        "cache": _known(CacheStatus, value["cache"]),
+        "store": known_fields(StoreStatus, value["store"]),
+        "uploads": known_fields(UploadsStatus, uploads),
+        "cache": known_fields(CacheStatus, value["cache"]),
     }
-    status: MountStatus = _known(MountStatus, {**value, **parts})
+    status: MountStatus = known_fields(MountStatus, {**value, **parts})
     return status
 
 
 def progress_from_json(value: Mapping[str, Any]) -> DrainProgress:
     """The progress out of one line of a drain."""
-    progress: DrainProgress = _known(DrainProgress, value)
+    progress: DrainProgress = known_fields(DrainProgress, value)
     return progress
 
 
@@ -168,6 +172,30 @@ def unknown_mount(mountpoint: str, source: str, state: Literal["dead", "silent"]
     )
 
 
-def _known(kind: Any, value: Mapping[str, Any]) -> Any:  # noqa: ANN401  # any of the dataclasses above
+def uploads_status(status: UploadStatus) -> UploadsStatus:
+    """What is told of the uploads."""
+    return UploadsStatus(
+        waiting_files=status.waiting_files,
+        waiting_bytes=status.waiting_bytes,
+        waiting_changes=status.waiting_operations - status.waiting_files,
+        in_flight_files=status.in_flight_files,
+        uploaded_files=status.uploaded_files,
+        uploaded_bytes=status.uploaded_bytes,
+        conflicts=status.conflicts,
+        parked_count=len(status.parked),
+        parked=tuple(
+            ParkedStatus(key=one.path, operation=one.kind, error=shorten(one.error) or "")
+            for one in status.parked[:MAX_PARKED_SHOWN]
+        ),
+    )
+
+
+def shorten(text: str | None) -> str | None:
+    """An error as far as it fits into a status; None for none."""
+    return text[:ERROR_MAX_CHARS] if text else None
+
+
+def known_fields(kind: Any, value: Mapping[str, Any]) -> Any:  # noqa: ANN401  # any dataclass
+    """A dataclass out of what somebody sent; fields that this version does not know are left out."""
     names = kind.__dataclass_fields__.keys()
     return kind(**{name: value[name] for name in names if name in value})

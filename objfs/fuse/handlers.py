@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         XAttrNameT,
     )
 
+    from objfs.observe.operations import Operations
     from objfs.vfs.filesystem import FileSystem
 
 BLOCK_BYTES = 4096  # what df counts in
@@ -43,10 +44,17 @@ class Handlers(pyfuse3.Operations):
     enable_writeback_cache = False  # fuse-facts: torn files, late errors
 
     def __init__(
-        self, filesystem: FileSystem, *, xattrs: bool, deadline_s: float, direct_writes: bool
+        self,
+        filesystem: FileSystem,
+        operations: Operations,
+        *,
+        xattrs: bool,
+        deadline_s: float,
+        direct_writes: bool,
     ) -> None:
         super().__init__()
         self._fs = filesystem
+        self.operations = operations
         self._xattrs = xattrs
         self._deadline_s = deadline_s
         self._direct_writes = direct_writes

@@ -23,6 +23,7 @@ from objfs.fuse.handlers import Handlers
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from objfs.observe.operations import Operations
     from objfs.vfs.filesystem import FileSystem
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    filesystem: FileSystem, mountpoint: Path, options: FuseOptions
+    filesystem: FileSystem, mountpoint: Path, options: FuseOptions, operations: Operations
 ) -> AsyncIterator[Session]:
     """The file system mounted at `mountpoint` for the life of the block.
 
@@ -123,6 +124,7 @@ async def open_session(
     """
     handlers = Handlers(
         filesystem,
+        operations,
         xattrs=options.xattrs,
         deadline_s=options.deadline_s,
         direct_writes=_kernel_version() >= DIRECT_WRITES_SINCE,

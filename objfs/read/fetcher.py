@@ -18,7 +18,7 @@ from objfs.errors import (
 )
 from objfs.read.budget import Budget, RequestSlots
 from objfs.read.fetching import Fetch
-from objfs.read.memory import Chunk, ChunkMemory
+from objfs.read.memory import DISK, STORE, Chunk, ChunkMemory
 from objfs.read.saving import BATCH_BYTES, Saver
 from objfs.read.tables import DecodingStore
 from objfs.read.window import MAX_PART_BYTES
@@ -260,7 +260,10 @@ class Fetcher:
         self.counts.disk_blocks += len(good)
         self._land(
             fetch,
-            [Chunk(source.object_id, index, index * self.block_bytes, data) for index, data in good.items()],
+            [
+                Chunk(source.object_id, index, index * self.block_bytes, data, origin=DISK)
+                for index, data in good.items()
+            ],
         )
         return rest
 
@@ -273,7 +276,7 @@ class Fetcher:
         finally:
             self.slots.release(fetch)
         self.counts.fetched_bytes += len(data)
-        chunk = Chunk(fetch.object_id, fetch.first, fetch.first * self.block_bytes, data)
+        chunk = Chunk(fetch.object_id, fetch.first, fetch.first * self.block_bytes, data, origin=STORE)
         self._land(fetch, [chunk])
         if self.saver is not None:
             self.saver.offer(chunk)

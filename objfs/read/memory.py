@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Buffer = bytes | memoryview
+MEMORY, DISK, STORE = range(3)  # where a chunk came from; what was put here (just uploaded) is memory's
 
 # Chunks read through are kept to this much: the kernel's page cache has their bytes, and a GET into memory
 # just freed costs a third of one into new memory (no page faults).
@@ -28,13 +29,14 @@ class Chunk:
         is_unsaved: it waits for its turn to go to the disk cache.
     """
 
-    __slots__ = ("data", "first", "is_unsaved", "object_id", "pins", "read_bytes", "start")
+    __slots__ = ("data", "first", "is_unsaved", "object_id", "origin", "pins", "read_bytes", "start")
 
-    def __init__(self, object_id: str, first: int, start: int, data: Buffer) -> None:
+    def __init__(self, object_id: str, first: int, start: int, data: Buffer, *, origin: int = MEMORY) -> None:
         self.object_id = object_id
         self.first = first
         self.start = start
         self.data = data
+        self.origin = origin
         self.pins = 0
         self.read_bytes = 0
         self.is_unsaved = False
@@ -62,6 +64,8 @@ class ChunkMemory:
         self._done_bytes = 0
         self._used: OrderedDict[Chunk, None] = OrderedDict()
         self._fresh: OrderedDict[Chunk, float] = OrderedDict()  # never read yet, with the time of arrival
+        self.served_bytes = [0, 0, 0]
+        """Bytes read by origin: a byte's first reading is its origin's, each further one is memory's."""
 
     def find(self, object_id: str, block: int) -> Chunk | None:
         """The chunk that holds a block."""
@@ -77,6 +81,7 @@ class ChunkMemory:
 
     def touch(self, chunk: Chunk, count_bytes: int) -> None:
         """Note a read of a chunk that `find` gave."""
+        self.served_bytes[MEMORY if chunk.read_bytes >= len(chunk.data) else chunk.origin] += count_bytes
         chunk.read_bytes += count_bytes
         self._fresh.pop(chunk, None)
         if chunk.read_bytes >= len(chunk.data):
@@ -103,6 +108,10 @@ class ChunkMemory:
                 return
             if chunk.pins == 0 and not chunk.is_unsaved:
                 self._remove(chunk)
+
+    def held_bytes(self, object_id: str) -> int:
+        """Bytes of an object that are here."""
+        return sum(len(chunk.data) for chunk in set(self._blocks.get(object_id, {}).values()))
 
     def forget(self, object_id: str) -> None:
         """Drop every chunk of an object that nobody is using."""

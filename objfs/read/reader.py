@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.read.fetcher import Fetcher
+from objfs.read.memory import DISK, MEMORY, STORE
 from objfs.read.values import ReaderStats, Source
 from objfs.read.window import ReadStream
 from objfs.store.values import KIB, MIB, Version
@@ -91,6 +92,10 @@ class Reader:
         """Drop an object's blocks from memory."""
         self._fetcher.memory.forget(object_id)
 
+    def held_bytes(self, object_id: str) -> int:
+        """Bytes of an object that are in memory."""
+        return self._fetcher.memory.held_bytes(object_id)
+
     def stats(self) -> ReaderStats:
         """A snapshot of sizes and counts."""
         fetcher, counts = self._fetcher, self._fetcher.counts
@@ -102,6 +107,9 @@ class Reader:
             reads=self._reads,
             read_bytes=self._read_bytes,
             memory_hits=self._memory_hits,
+            memory_read_bytes=fetcher.memory.served_bytes[MEMORY],
+            disk_read_bytes=fetcher.memory.served_bytes[DISK],
+            store_read_bytes=fetcher.memory.served_bytes[STORE],
             disk_blocks=counts.disk_blocks,
             requests=counts.requests,
             fetched_bytes=counts.fetched_bytes,

@@ -41,6 +41,8 @@ class ReaderStats:
     memory_limit_bytes: int
     peak_bytes: int
     running_fetches: int
+        memory_read_bytes, disk_read_bytes, store_read_bytes: parts of `read_bytes` by where they came from:
+            the first reading of a byte is the disk cache's or the store's, each further one is memory's.
     reads: int
     read_bytes: int
     memory_hits: int
@@ -50,3 +52,6 @@ class ReaderStats:
     failed_fetches: int
     dropped_prefetches: int
     dropped_inserts: int
+    memory_read_bytes: int
+    disk_read_bytes: int
+    store_read_bytes: int

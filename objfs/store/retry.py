@@ -59,11 +59,17 @@ class RetryingStore(ForwardingStore):
     """
 
     def __init__(
-        self, store: ObjectStore, policy: RetryPolicy | None = None, *, clock: Clock | None = None
+        self,
+        store: ObjectStore,
+        policy: RetryPolicy | None = None,
+        *,
+        clock: Clock | None = None,
+        on_retry: Callable[[RequestKind], None] | None = None,
     ) -> None:
         super().__init__(store)
         self._policy = policy or RetryPolicy()
         self._clock = clock or Clock()
+        self._on_retry = on_retry
 
     def delete(self, keys: Sequence[str]) -> list[DeleteFailure]:
         """See `ObjectStore`. Keys of a batch that failed for a while are tried again by themselves."""
@@ -96,6 +102,8 @@ class RetryingStore(ForwardingStore):
                 wait_s = self._wait_s(attempt, error, self._clock.now() - start_s)
                 if wait_s is None:
                     raise
+            if self._on_retry is not None:
+                self._on_retry(request.kind)
             self._clock.sleep(wait_s)
 
     def _wait_s(self, attempt: int, error: ObjectStoreError, elapsed_s: float) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 KIB = 1024
@@ -67,6 +67,7 @@ class ObjectInfo:
     Attributes:
         modified_ns: Last-Modified in ns since the epoch, as precise as the answer was (0: not told).
         metadata: user metadata with lower-case names, or None where the answer does not tell (most LISTs).
+        encryption: as in `PutOptions`, where the answer tells it.
     """
 
     key: str
@@ -76,6 +77,8 @@ class ObjectInfo:
     content_type: str | None = None
     content_encoding: str | None = None
     storage_class: str | None = None
+    cache_control: str | None = None
+    encryption: str | None = None
 
     def with_key(self, key: str) -> Self:
         """The same object seen under another key (prefix wrappers)."""
@@ -92,11 +95,16 @@ class Blob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSlice:
-    """Bytes [start, start + length) of a local file, read anew for each attempt of a request."""
+    """Bytes [start, start + length) of a local file, read anew for each attempt of a request.
+
+    Attributes:
+        on_read: is told, by the thread that reads, how many bytes of the slice were read so far.
+    """
 
     path: Path
     start: int
     length: int
+    on_read: Callable[[int], None] | None = field(default=None, compare=False, repr=False)
 
     def open(self) -> BinaryIO:
         """The slice as a seekable binary file of exactly `length` bytes."""
@@ -145,8 +153,10 @@ class PutOptions:
     """How an object is to be stored. Metadata names are lower-case; values latin-1 text.
 
     Attributes:
-        tags: names and values; None sets none, and in a copy keeps the source's.
+        tags: names and values; None sets none.
         encryption: `sse-s3`, `kms` or `kms:KEY-ID`; None for the bucket's default.
+
+    In a copy, None of `cache_control`, `storage_class`, `tags` and `encryption` keeps the source's.
     """
 
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -216,6 +226,8 @@ class Capabilities:
         complete_conditions: CompleteMultipartUpload honours them.
         copy_conditions: COPY honours them on its destination.
         user_metadata: objects carry user metadata.
+        tags: objects carry tags.
+        encryption: the store encrypts as asked for; others refuse to with NotSupportedError.
         listing_metadata: `list(with_metadata=True)` tells metadata.
         listing_ordered: listings come in UTF-8 byte order of the keys.
         file_over_prefix: an object `a` and objects below `a/` can exist together.
@@ -229,6 +241,8 @@ class Capabilities:
     complete_conditions: bool = False
     copy_conditions: bool = False
     user_metadata: bool = True
+    tags: bool = True
+    encryption: bool = True
     listing_metadata: bool = False
     listing_ordered: bool = True
     file_over_prefix: bool = True
@@ -267,6 +281,8 @@ class _SliceReader:
             chunks.append(chunk)
             self._position += len(chunk)
             want -= len(chunk)
+        if self._piece.on_read is not None:
+            self._piece.on_read(self._position)
         return b"".join(chunks) if len(chunks) != 1 else chunks[0]
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

@@ -32,6 +32,7 @@ from objfs.vfs.directories import Directories, Kernel
 from objfs.vfs.disk import DiskShare
 from objfs.vfs.durability import Durability
 from objfs.vfs.handles import DirectoryHandle, FileHandle, Handles
+from objfs.vfs.inspection import STATUS_XATTR, Inspection
 from objfs.vfs.names import RESERVED_ROOT, check_new_name, decode_name
 from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
 from objfs.vfs.pruning import prune
@@ -103,6 +104,7 @@ class FileSystem:
             hides=uploader.ledger.concerns,
         )
         self._durability = Durability(uploader.ledger, self._changes, staging.path)
+        self.inspection = Inspection(self._tree, self._directories, reader, blocks, store)
 
     # -- names --------------------------------------------------------------------------------------
 
@@ -369,6 +371,8 @@ class FileSystem:
     async def getxattr(self, ino: int, name: str) -> bytes:
         """One extended attribute."""
         _check_xattr(name)
+        if name == STATUS_XATTR:
+            return await self.inspection.as_text(self._current(ino))
         value = self._current(ino).attributes.xattrs.get(name)
         if value is None:
             raise OSError(errno.ENODATA, "no such attribute")
