@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.errors import MountError, ObjfsError
+from objfs.read.values import object_name
 from objfs.store.values import MIB, PutOptions, Version
 from objfs.upload.operations import Kind, Operation, State, from_record
 from objfs.vfs.attributes import Defaults, decode_options
@@ -242,7 +242,7 @@ async def _write_content(
     os.ftruncate(descriptor, one.length)
     if any(layer.torn for layer in one.layers):
         outcome.complete, outcome.note = False, "written just before a power loss: bytes may be wrong"
-    base_bytes = one.base.size_bytes if one.base is not None else 0
+    base_bytes = one.base.content_bytes if one.base is not None else 0
     for start, stop, layer in resolve(one.layers, base_bytes, 0, one.length):
         for low in range(start, stop, MIB):
             high = min(low + MIB, stop)
@@ -290,8 +290,7 @@ def read_mounted(path: Path, start: int, stop: int) -> bytes:
 def base_id(candidate: Candidate) -> str:
     """The block cache's name for the base; one that was renamed since is not found, and is fetched."""
     version = candidate.base or Version(etag="", size_bytes=0)
-    identity = f"{candidate.base_key}\0{version.etag}\0{version.size_bytes}"
-    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+    return object_name(candidate.base_key, version)
 
 
 def _read_exactly(path: Path, start: int, stop: int) -> bytes:

@@ -89,4 +89,6 @@ def _moves_between(book: Book, seq: int, follower: Operation, path: str) -> bool
 
 def _after_move(base: Base, versions: tuple[Version, Version] | None) -> Base:
     """A base after its object was copied; one that somebody else had replaced before stays as it is."""
-    return Base(version=versions[1]) if versions is not None and base.version == versions[0] else base
+    if versions is None or base.version is None or base.version != versions[0]:
+        return base
+    return Base(version=versions[1].holding(base.version))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from objfs.codec.marks import content_version
 from objfs.errors import NotFoundError
 from objfs.upload.operations import TOKEN_METADATA
 
@@ -26,11 +28,12 @@ def is_superseded(found: ObjectInfo, operation: Operation) -> bool:
 
 
 async def find(store: AsyncObjectStore, key: str) -> ObjectInfo | None:
-    """What is under a key, or None."""
+    """What is under a key, or None; its version tells of the content, too."""
     try:
         info = await store.head(key)
     except NotFoundError:
         return None
+    return replace(info, version=content_version(info))
 
 
 async def find_ours(store: AsyncObjectStore, operation: Operation) -> ObjectInfo | None:

@@ -201,12 +201,22 @@ def _details(operation: Operation) -> dict[str, object]:
 
 
 def _base_json(base: Base) -> list[object] | bool:
-    if base.version is not None:
-        return [base.version.etag, base.version.size_bytes]
-    return base.absent
+    version = base.version
+    if version is None:
+        return base.absent
+    told = [version.decoded_bytes, version.sha256]
+    return [version.etag, version.size_bytes, *(told if told != [None, None] else [])]
 
 
 def _base(value: list[object] | bool) -> Base:
     if isinstance(value, list):
-        return Base(version=Version(etag=str(value[0]), size_bytes=int(str(value[1]))))
+        etag, size, decoded, sha256 = (*value, None, None)[:4]
+        return Base(
+            version=Version(
+                etag=str(etag),
+                size_bytes=int(str(size)),
+                decoded_bytes=None if decoded is None else int(str(decoded)),
+                sha256=None if sha256 is None else str(sha256),
+            )
+        )
     return NOTHING if value else UNKNOWN

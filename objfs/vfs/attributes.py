@@ -17,6 +17,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
+from objfs.codec.marks import MARKS, content_version
 from objfs.store.values import ObjectInfo, PutOptions, Version
 from objfs.upload.operations import TOKEN_METADATA
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DIRECTORY_TYPE = "application/x-directory"  # as s3fs and others mark directories
-OWN_NAMES = frozenset({"mode", "uid", "gid", "mtime", "ctime", "atime", "xattr", TOKEN_METADATA})
+OWN_NAMES = frozenset({"mode", "uid", "gid", "mtime", "ctime", "atime", "xattr", TOKEN_METADATA}) | MARKS
 TIME_LIMIT_NS = 2**62  # about the year 2116: what a signed 64-bit nanosecond field of every tool can hold
 ID_LIMIT = 2**32 - 2  # uid_t, without the "no change" value
 NS = 1_000_000_000
@@ -109,7 +110,8 @@ def decode(info: ObjectInfo, defaults: Defaults, *, directory: bool) -> Attribut
         xattrs=_decode_xattrs(metadata.get("xattr")),
         foreign={name: value for name, value in metadata.items() if name not in OWN_NAMES},
         content_type=info.content_type,
-        content_encoding=info.content_encoding,
+        # What is shown decompressed is no encoded file; its form travels with the version.
+        content_encoding=None if content_version(info).decoded_bytes is not None else info.content_encoding,
         storage_class=info.storage_class,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import stat
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.errors import StaleVersionError
-from objfs.read.values import Source
+from objfs.read.values import Source, object_name
 from objfs.store.values import MIB, Version
 from objfs.upload.operations import State
 from objfs_cache.staging import NoSpaceError
@@ -138,8 +137,8 @@ class Contents:
         version, stream = node.version, self.new_stream()
         layer = self._staging.create()
         try:
-            for start in range(0, version.size_bytes, MIB):
-                data = await self._read_version(node, stream, start, min(MIB, version.size_bytes - start))
+            for start in range(0, version.content_bytes, MIB):
+                data = await self._read_version(node, stream, start, min(MIB, version.content_bytes - start))
                 layer.write(start, data)
         except BaseException:
             layer.discard()
@@ -182,7 +181,7 @@ class Contents:
             version, key = node.version, node.key
             if version is None:
                 raise OSError(errno.EIO, "content is gone")
-            length = min(length, max(0, version.size_bytes - offset))
+            length = min(length, max(0, version.content_bytes - offset))
             source = Source(object_id=object_id(node), key=key, version=version)
             try:
                 if trio.current_time() - node.stalled_at < STALLED_S:
@@ -211,8 +210,7 @@ def object_id(node: FileNode) -> str:
     if version is None:
         return ""
     if not node.object_id:
-        identity = f"{node.key}\0{version.etag}\0{version.size_bytes}"
-        node.object_id = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+        node.object_id = object_name(node.key, version)
     return node.object_id
 
 
@@ -228,7 +226,7 @@ def _resolve(
     if start >= stop:
         return
     if at == len(layers):
-        limit = min(stop, version.size_bytes if version is not None else 0)
+        limit = min(stop, version.content_bytes if version is not None else 0)
         if start < limit:
             yield start, limit, None, True
         if max(start, limit) < stop:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from objfs.codec.marks import content_version
 from objfs.errors import NotFoundError, ObjectStoreError, StaleVersionError
 from objfs.vfs.attributes import Defaults, decode, default_attributes
 from objfs.vfs.names import RESERVED_ROOT, is_showable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from objfs.store.protocol import AsyncObjectStore
-    from objfs.store.values import ObjectInfo
+    from objfs.store.values import ObjectInfo, Version
 
 log = logging.getLogger(__name__)
 
@@ -425,6 +426,7 @@ class Directories:
         node.checked_at = at
         node.modified_ns = info.modified_ns or node.modified_ns
         if info.metadata is not None:
+            _learn_content(node, content_version(info))
             node.attributes = decode(info, self._defaults, directory=False)
             node.proven = True
 
@@ -564,6 +566,14 @@ def _sort_in(listings: dict[str, Listing], top: str, info: ObjectInfo, begun_at:
                 break
             child = above
     at.add_key(prefix, info)
+
+
+def _learn_content(node: FileNode, version: Version) -> None:
+    """Take over what an object tells of its content, which listings do not."""
+    before = node.version
+    if before is None or before.decoded_bytes != version.decoded_bytes:
+        node.object_id = ""
+    node.version = version
 
 
 def _is_later(modified_ns: int, before_ns: int) -> bool:

@@ -112,7 +112,7 @@ class FileNode(Node):
             return self.layers[0].length
         if self.target is not None:
             return len(self.target)
-        return self.version.size_bytes if self.version is not None else 0
+        return self.version.content_bytes if self.version is not None else 0
 
     @property
     def key(self) -> str:
