@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from objfs.errors import InvalidRequestError, NotFoundError, PreconditionFailedError
-from objfs.store.checks import check_key, check_metadata
+from objfs.store.checks import check_encryption, check_key, check_metadata
 from objfs.store.listing import MAX_PAGE_KEYS, Cursor, build_page
-from objfs.store.protocol import DEFAULT_PUT
+from objfs.store.protocol import DEFAULT_PUT, copied_options
 from objfs.store.values import (
     ANY,
     Blob,
@@ -29,13 +29,17 @@ from objfs.store.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from objfs.store.urls import StoreOptions, StoreUrl
     from objfs.store.values import Body, ByteRange, Condition, DeleteFailure, ListPage
 
 CAPABILITIES = Capabilities(
-    put_conditions=True, complete_conditions=True, copy_conditions=True, listing_metadata=True
+    put_conditions=True,
+    complete_conditions=True,
+    copy_conditions=True,
+    listing_metadata=True,
+    encryption=False,
 )
 
 
@@ -49,6 +53,7 @@ def open_driver(url: StoreUrl, options: StoreOptions) -> MemoryStore:
 class _Object:
     info: ObjectInfo
     data: bytes
+    tags: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -86,6 +91,16 @@ class MemoryStore:
     def compose(self) -> MemoryMultipart:
         """See `ObjectStore`."""
         return self._multipart
+
+    @property
+    def lifecycle(self) -> None:
+        """See `ObjectStore`: nothing goes by itself here."""
+        return
+
+    @property
+    def tags(self) -> MemoryTags:
+        """See `ObjectStore`."""
+        return MemoryTags(self)
 
     def head(self, key: str) -> ObjectInfo:
         """See `ObjectStore`."""
@@ -155,8 +170,9 @@ class MemoryStore:
     ) -> Version:
         """See `ObjectStore`."""
         source = self.get(source_key, if_match=source_if_match)
+        kept = options_of(source.info, self.tags.read(source_key))
         with self._lock:
-            return self._store(key, source.data, options or options_of(source.info), condition)
+            return self._store(key, source.data, copied_options(options, kept), condition)
 
     def close(self) -> None:
         """See `ObjectStore`."""
@@ -175,6 +191,7 @@ class MemoryStore:
     def _store(self, key: str, data: bytes, options: PutOptions, condition: Condition) -> Version:
         check_key(key, CAPABILITIES.max_key_bytes)
         check_metadata(options.metadata, CAPABILITIES.max_metadata_bytes, key=key)
+        check_encryption(options.encryption, key=key)
         old = self._objects.get(key)
         if condition.if_absent and old is not None:
             raise PreconditionFailedError("The object exists.", key=key)
@@ -188,11 +205,23 @@ class MemoryStore:
             content_type=options.content_type,
             content_encoding=options.content_encoding,
             storage_class=options.storage_class,
+            cache_control=options.cache_control,
         )
         if old is None:
             insort(self._keys, key)
-        self._objects[key] = _Object(info, data)
+        self._objects[key] = _Object(info, data, options.tags or {})
         return info.version
+
+
+class MemoryTags:
+    """The tags of a `MemoryStore`'s objects."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def read(self, key: str) -> dict[str, str]:
+        """See `TagsApi`."""
+        return dict(self._store._find(key).tags)
 
 
 class MemoryMultipart:
@@ -212,6 +241,7 @@ class MemoryMultipart:
         """See `MultipartApi`."""
         check_key(key, CAPABILITIES.max_key_bytes)
         check_metadata(options.metadata, CAPABILITIES.max_metadata_bytes, key=key)
+        check_encryption(options.encryption, key=key)
         with self._store._lock:
             upload_id = f"upload-{next(self._store._serial)}"
             self._uploads[upload_id] = _Upload(key, options, time.time_ns())
@@ -283,11 +313,13 @@ class MemoryMultipart:
         return upload
 
 
-def options_of(info: ObjectInfo) -> PutOptions:
+def options_of(info: ObjectInfo, tags: Mapping[str, str]) -> PutOptions:
     """The options that store an object as it is."""
     return PutOptions(
         metadata=info.metadata or {},
         content_type=info.content_type,
         content_encoding=info.content_encoding,
         storage_class=info.storage_class,
+        cache_control=info.cache_control,
+        tags=tags,
     )

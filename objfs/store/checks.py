@@ -44,6 +44,12 @@ def check_metadata(metadata: Mapping[str, str], max_metadata_bytes: int, *, key:
         )
 
 
+def check_encryption(encryption: str | None, *, key: str) -> None:
+    """Refuse encryption, for stores that have none: silently plain would be a broken promise."""
+    if encryption is not None:
+        raise NotSupportedError(f"The store does not encrypt ({encryption}).", key=key)
+
+
 def check_condition(condition: Condition, *, honoured: bool, key: str) -> None:
     """Refuse a condition that the store would ignore silently."""
     if not honoured and (condition.if_absent or condition.if_match is not None):

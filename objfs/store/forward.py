@@ -13,6 +13,7 @@ from objfs.store.values import ANY, body_length
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from objfs.store.lifecycle import LifecycleApi, TagsApi
     from objfs.store.protocol import ComposeApi, MultipartApi, ObjectStore
     from objfs.store.values import (
         Blob,
@@ -86,6 +87,16 @@ class ForwardingStore:
     def compose(self) -> ComposeApi | None:
         """See `ObjectStore`."""
         return self._compose
+
+    @property
+    def lifecycle(self) -> LifecycleApi | None:
+        """See `ObjectStore`; a few rare requests, sent as they are."""
+        return self._store.lifecycle
+
+    @property
+    def tags(self) -> TagsApi | None:
+        """See `ObjectStore`; a few rare requests, sent as they are."""
+        return self._store.tags
 
     def head(self, key: str) -> ObjectInfo:
         """See `ObjectStore`."""

@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from objfs.errors import InvalidRequestError, ObjectStoreError
+from objfs.store.lifecycle import PrefixLifecycle, PrefixTags
 from objfs.store.protocol import DEFAULT_PUT
 from objfs.store.values import ANY, Blob, DeleteFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from objfs.store.lifecycle import LifecycleApi, TagsApi
     from objfs.store.protocol import ComposeApi, MultipartApi, ObjectStore
     from objfs.store.values import (
         Body,
@@ -85,6 +87,18 @@ class PrefixStore:
     def compose(self) -> ComposeApi | None:
         """See `ObjectStore`."""
         return self._compose
+
+    @property
+    def lifecycle(self) -> LifecycleApi | None:
+        """See `ObjectStore`: the rules about objects below the prefix."""
+        api = self._store.lifecycle
+        return None if api is None else PrefixLifecycle(api, self._root.prefix)
+
+    @property
+    def tags(self) -> TagsApi | None:
+        """See `ObjectStore`."""
+        api = self._store.tags
+        return None if api is None else PrefixTags(api, self._root.outer)
 
     def head(self, key: str) -> ObjectInfo:
         """See `ObjectStore`."""

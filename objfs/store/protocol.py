@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 from objfs.store.values import (
     ANY,
@@ -22,7 +23,23 @@ from objfs.store.values import (
     Version,
 )
 
+if TYPE_CHECKING:
+    from objfs.store.lifecycle import LifecycleApi, TagsApi
+
 DEFAULT_PUT = PutOptions()
+
+
+def copied_options(options: PutOptions | None, source: PutOptions) -> PutOptions:
+    """The options of a copy, for stores that keep all of an object's options themselves."""
+    if options is None:
+        return source
+    return replace(
+        options,
+        cache_control=options.cache_control or source.cache_control,
+        storage_class=options.storage_class or source.storage_class,
+        tags=source.tags if options.tags is None else options.tags,
+        encryption=options.encryption or source.encryption,
+    )
 
 
 class ObjectStore(Protocol):
@@ -40,6 +57,12 @@ class ObjectStore(Protocol):
 
     @property
     def compose(self) -> ComposeApi | None: ...
+
+    @property
+    def lifecycle(self) -> LifecycleApi | None: ...
+
+    @property
+    def tags(self) -> TagsApi | None: ...
 
     def head(self, key: str) -> ObjectInfo:
         """Facts of one object, metadata included."""
@@ -92,6 +115,8 @@ class ObjectStore(Protocol):
         condition: Condition = ANY,
     ) -> Version:
         """Copy within the store; `options` replaces metadata and headers, None keeps the source's.
+
+        What `PutOptions` names as kept is kept in both cases.
 
         Objects up to `capabilities.max_single_put_bytes`; larger ones go through `compose`.
         """

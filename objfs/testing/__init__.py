@@ -12,9 +12,10 @@ from objfs.testing.conditions import ConditionContract
 from objfs.testing.listing import ListingContract
 from objfs.testing.multipart import MultipartContract
 from objfs.testing.objects import ObjectContract
+from objfs.testing.treatment import TreatmentContract
 
 
-class StoreContract(ObjectContract, ConditionContract, ListingContract, MultipartContract):
+class StoreContract(ObjectContract, ConditionContract, ListingContract, MultipartContract, TreatmentContract):
     """All of it."""
 
 

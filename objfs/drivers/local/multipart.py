@@ -23,7 +23,7 @@ from objfs.drivers.local.files import (
 from objfs.drivers.local.layout import etag_of
 from objfs.drivers.local.sidecars import decode_options, encode_options
 from objfs.errors import InvalidRequestError, NotFoundError
-from objfs.store.checks import check_key, check_metadata
+from objfs.store.checks import check_encryption, check_key, check_metadata
 from objfs.store.protocol import DEFAULT_PUT
 from objfs.store.values import ANY, TIB, MultipartLimits, Part, PendingUpload
 
@@ -54,6 +54,7 @@ class LocalMultipart:
         """See `MultipartApi`."""
         check_key(key, self._store.capabilities.max_key_bytes)
         check_metadata(options.metadata, self._store.capabilities.max_metadata_bytes, key=key)
+        check_encryption(options.encryption, key=key)
         upload_id = uuid.uuid4().hex
         facts = {"key": key, "initiated_ns": time.time_ns(), "options": encode_options(options).decode()}
         with store_errors(self._layout.root, key):

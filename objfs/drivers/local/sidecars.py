@@ -24,6 +24,7 @@ def encode_options(options: PutOptions) -> bytes:
         "content_encoding": options.content_encoding,
         "cache_control": options.cache_control,
         "storage_class": options.storage_class,
+        "tags": dict(options.tags or {}),
     }
     return json.dumps({name: value for name, value in fields.items() if value}).encode()
 

@@ -31,9 +31,9 @@ from objfs.errors import (
     ObjectStoreError,
     PreconditionFailedError,
 )
-from objfs.store.checks import check_key, check_metadata
+from objfs.store.checks import check_encryption, check_key, check_metadata
 from objfs.store.listing import MAX_PAGE_KEYS, Cursor, build_page
-from objfs.store.protocol import DEFAULT_PUT
+from objfs.store.protocol import DEFAULT_PUT, copied_options
 from objfs.store.values import ANY, TIB, Blob, Capabilities, DeleteFailure, ObjectInfo, Version
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ CAPABILITIES = Capabilities(
     complete_conditions=True,
     copy_conditions=True,
     listing_metadata=True,
+    encryption=False,
     max_single_put_bytes=16 * TIB,  # ext4: largest file
 )
 STALE_TMP_S = 86_400  # a request that takes longer than a day is dead
@@ -103,6 +104,16 @@ class LocalStore:
     def compose(self) -> LocalMultipart:
         """See `ObjectStore`."""
         return self._multipart
+
+    @property
+    def lifecycle(self) -> None:
+        """See `ObjectStore`: nothing goes by itself from a folder."""
+        return
+
+    @property
+    def tags(self) -> LocalTags:
+        """See `ObjectStore`."""
+        return LocalTags(self)
 
     def head(self, key: str) -> ObjectInfo:
         """See `ObjectStore`."""
@@ -193,7 +204,8 @@ class LocalStore:
     ) -> Version:
         """See `ObjectStore`."""
         with self.opened(source_key, if_match=source_if_match) as (source, info):
-            new = options or self._sidecars.read(info.version.etag, key=source_key) or DEFAULT_PUT
+            kept = self._sidecars.read(info.version.etag, key=source_key) or DEFAULT_PUT
+            new = copied_options(options, kept)
             with self.new_file(key, new) as (path, fd):
                 append_range(source, 0, info.version.size_bytes, fd)
                 return self.publish(key, self.draft(path, fd), new, condition)
@@ -215,11 +227,17 @@ class LocalStore:
             finally:
                 os.close(fd)
 
+    def options_of(self, key: str) -> PutOptions:
+        """What was said when the object was stored."""
+        with self.opened(key, if_match=None) as (_, info):
+            return self._sidecars.read(info.version.etag, key=key) or DEFAULT_PUT
+
     @contextmanager
     def new_file(self, key: str, options: PutOptions) -> Iterator[tuple[str, int]]:
         """A temporary file for a version to come, removed at the end unless it was published."""
         check_key(key, CAPABILITIES.max_key_bytes)
         check_metadata(options.metadata, CAPABILITIES.max_metadata_bytes, key=key)
+        check_encryption(options.encryption, key=key)
         path = f"{self.layout.tmp}/{os.urandom(12).hex()}"
         with store_errors(self.layout.root, key):
             fd = create_file(path)
@@ -401,6 +419,17 @@ class LocalStore:
                     os.unlink(entry.path)
 
 
+class LocalTags:
+    """The tags of a `LocalStore`'s objects, which are in their sidecars."""
+
+    def __init__(self, store: LocalStore) -> None:
+        self._store = store
+
+    def read(self, key: str) -> dict[str, str]:
+        """See `TagsApi`."""
+        return dict(self._store.options_of(key).tags or {})
+
+
 def _check(condition: Condition, old: _Found | None, key: str) -> None:
     if condition.if_absent and old is not None:
         raise PreconditionFailedError("The object exists.", key=key)
@@ -420,4 +449,5 @@ def _info(key: str, stat: os.stat_result, options: PutOptions | None) -> ObjectI
         content_type=options.content_type,
         content_encoding=options.content_encoding,
         storage_class=options.storage_class,
+        cache_control=options.cache_control,
     )

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from objfs.drivers.s3api.checksums import EtagCheck, content_md5
 from objfs.drivers.s3api.errors import error_class, error_of
-from objfs.drivers.s3api.headers import condition_headers, etag_of
+from objfs.drivers.s3api.headers import (
+    condition_headers,
+    encryption_headers,
+    encryption_of,
+    etag_of,
+    kept_headers,
+)
 from objfs.drivers.s3api.http import Call
+from objfs.drivers.s3api.lifecycle import S3Lifecycle, S3Tags
 from objfs.drivers.s3api.multipart import S3Multipart
 from objfs.drivers.s3api.xml import (
     child_text,
@@ -89,6 +96,16 @@ class S3Store:
     def compose(self) -> S3Multipart:
         """See `ObjectStore`."""
         return self._multipart
+
+    @property
+    def lifecycle(self) -> S3Lifecycle:
+        """See `ObjectStore`."""
+        return S3Lifecycle(self)
+
+    @property
+    def tags(self) -> S3Tags:
+        """See `ObjectStore`."""
+        return S3Tags(self)
 
     def head(self, key: str) -> ObjectInfo:
         """See `ObjectStore`."""
@@ -176,12 +193,15 @@ class S3Store:
         condition: Condition = ANY,
     ) -> Version:
         """See `ObjectStore`. One HEAD more, since the answer does not tell the size."""
-        source = self.head(source_key)
+        found = self.send(Call("HEAD", self.check_key(source_key)))
+        source = _info(source_key, found, _content_length(found, source_key))
         if source_if_match not in (None, source.version.etag):
             raise PreconditionFailedError("The source is another version.", key=source_key)
         headers = self.source_headers(source_key, source.version.etag) | condition_headers(condition)
+        headers |= kept_headers(found, options)
         if options is not None:
             headers |= self.put_headers(key, options) | {"x-amz-metadata-directive": "REPLACE"}
+            headers |= {"x-amz-tagging-directive": "REPLACE"} if options.tags is not None else {}
         answer = self.send(Call("PUT", self.check_key(key), headers=headers))
         etag = child_text(parse_document(answer.data, "CopyObjectResult", key=key), "ETag").strip('"')
         return Version(etag=etag, size_bytes=source.version.size_bytes)
@@ -191,6 +211,10 @@ class S3Store:
         self._connection.close()
 
     # What the multipart face builds on.
+
+    def send_unchecked(self, call: Call) -> Answer:
+        """Send a call; the caller looks at the status."""
+        return self._connection.send(call)
 
     def send(self, call: Call) -> Answer:
         """Send a call; an answer that is no success is an error, a success with an error inside too."""
@@ -221,6 +245,9 @@ class S3Store:
         """Headers of an object to be."""
         check_metadata(options.metadata, self._capabilities.max_metadata_bytes, key=key)
         headers = {f"x-amz-meta-{name}": value for name, value in options.metadata.items()}
+        headers |= encryption_headers(options.encryption)
+        if options.tags:
+            headers["x-amz-tagging"] = urlencode(options.tags, quote_via=quote)
         named = {
             "content-type": options.content_type,
             "content-encoding": options.content_encoding,
@@ -290,6 +317,8 @@ def _info(key: str, answer: Answer, size_bytes: int) -> ObjectInfo:
         content_type=headers.get("content-type"),
         content_encoding=headers.get("content-encoding"),
         storage_class=headers.get("x-amz-storage-class"),
+        cache_control=headers.get("cache-control"),
+        encryption=encryption_of(headers),
     )
 
 
