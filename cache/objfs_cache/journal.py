@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS operation (
     extents TEXT NOT NULL DEFAULT '[]',
     fsynced INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE TABLE IF NOT EXISTS note (number INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
@@ -120,6 +121,22 @@ class Journal:
     def remove(self, seq: int) -> None:
         """Forget a row: its change is in the store, or was taken back."""
         self._execute("DELETE FROM operation WHERE seq = ?", seq)
+
+    def add_note(self, text: str) -> int:
+        """Keep an opaque text beside the rows, until it is removed; returns its number."""
+        return int(str(self._execute("INSERT INTO note (text) VALUES (?) RETURNING number", text)[0][0]))
+
+    def change_note(self, number: int, text: str) -> None:
+        """Replace the text of a note."""
+        self._execute("UPDATE note SET text = ? WHERE number = ?", text, number)
+
+    def remove_note(self, number: int) -> None:
+        """Forget a note."""
+        self._execute("DELETE FROM note WHERE number = ?", number)
+
+    def notes(self) -> dict[int, str]:
+        """All notes by number."""
+        return {int(str(number)): str(text) for number, text in self._execute("SELECT * FROM note")}
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

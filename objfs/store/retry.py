@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_NEVER_REPEATED = frozenset({RequestKind.CREATE_UPLOAD})  # the first may have begun one that nobody knows of
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
@@ -100,7 +102,7 @@ class RetryingStore(ForwardingStore):
             except ObjectStoreError as error:
                 error.after_retry = error.after_retry or attempt > 1
                 wait_s = self._wait_s(attempt, error, self._clock.now() - start_s)
-                if wait_s is None:
+                if wait_s is None or request.kind in _NEVER_REPEATED:
                     raise
             if self._on_retry is not None:
                 self._on_retry(request.kind)

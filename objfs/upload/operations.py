@@ -93,7 +93,6 @@ class Operation:
     state: State = State.WAITING
     seq: int = 0
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
-    upload_id: str = ""
     supersedes: tuple[str, ...] = ()
     copied: bool = False
     decision: Decision | None = None
@@ -167,7 +166,6 @@ def from_record(record: Record) -> Operation:
         state=State(details["state"]),
         seq=record.seq,
         token=details["token"],
-        upload_id=details["upload_id"],
         supersedes=tuple(details.get("supersedes", ())),
         copied=details.get("copied", False),
         decision=Decision.from_json(details["decision"]) if details.get("decision") else None,
@@ -192,7 +190,6 @@ def _details(operation: Operation) -> dict[str, object]:
         },
         "state": operation.state,
         "token": operation.token,
-        "upload_id": operation.upload_id,
         "supersedes": operation.supersedes,
         "copied": operation.copied,
         "decision": None if operation.decision is None else operation.decision.to_json(),

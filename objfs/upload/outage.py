@@ -6,8 +6,12 @@ import logging
 import random
 import time
 
+from objfs.errors import BucketNotFoundError, ThrottledError, UnauthenticatedError, UnavailableError
+
 log = logging.getLogger(__name__)
 
+AWAY = (UnavailableError, ThrottledError, UnauthenticatedError, BucketNotFoundError)  # no fault of one key
+HOPELESS_ATTEMPTS = 10  # some three minutes: then a single object's trouble stays its own
 BACK_OFF_S = (1.0, 30.0)  # first and greatest wait between two probes
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.errors import (
-    BucketNotFoundError,
     InvalidRequestError,
     NotFoundError,
     NotSupportedError,
@@ -20,15 +19,12 @@ from objfs.errors import (
     PreconditionFailedError,
     QuotaExceededError,
     StaleVersionError,
-    ThrottledError,
-    UnauthenticatedError,
-    UnavailableError,
 )
 from objfs.upload.conflicts import conflict_path
 from objfs.upload.lookups import find, find_ours, is_ours, is_superseded
 from objfs.upload.observer import NoObserver, Observer
 from objfs.upload.operations import NOTHING, Base, Kind, Operation
-from objfs.upload.outage import Outage, back_off_s
+from objfs.upload.outage import AWAY, HOPELESS_ATTEMPTS, Outage, back_off_s
 
 if TYPE_CHECKING:
     from objfs.store.protocol import AsyncObjectStore
@@ -40,8 +36,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 QUICK_ATTEMPTS = 3  # answers to a condition that was settled since are not waited for, unless they go on
-AWAY = (UnavailableError, ThrottledError, UnauthenticatedError, BucketNotFoundError)  # no fault of one key
-HOPELESS_ATTEMPTS = 10  # some three minutes: then a single object's trouble stays its own
 REFUSALS = (PermissionDeniedError, InvalidRequestError, NotSupportedError, QuotaExceededError)
 
 

@@ -11,7 +11,6 @@ import trio
 from objfs.errors import (
     CorruptError,
     NotFoundError,
-    ObjectStoreError,
     PreconditionFailedError,
     StaleVersionError,
 )
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
 
     from objfs.store.protocol import AsyncMultipartApi, AsyncObjectStore
     from objfs.upload.operations import Operation
+    from objfs.upload.uploads import Uploads
     from objfs_cache.staging import StagedFile
 
 FILL_BYTES = 8 * MIB  # one GET's worth of base bytes
-ABORT_TIMEOUT_S = 5.0
 
 
 class Transfer:
@@ -37,12 +36,12 @@ class Transfer:
         store: AsyncObjectStore,
         *,
         parallel_parts: int,
-        save: Callable[[Operation], None],
+        uploads: Uploads,
         on_bytes: Callable[[int], None],
     ) -> None:
         self._store = store
         self._part_slots = trio.CapacityLimiter(parallel_parts)
-        self._save = save
+        self._uploads = uploads
         self._on_bytes = on_bytes
 
     async def put(self, operation: Operation) -> Version:
@@ -86,13 +85,15 @@ class Transfer:
         condition: Condition,
     ) -> Version:
         """Server-side copy of one version, of any size, conditional on the destination."""
-        if condition != ANY and not self._store.capabilities.copy_conditions:
-            await self.compare(key, condition)
-            condition = ANY
         source_if_match = version.etag if version is not None else None
         multipart, compose = self._store.multipart, self._store.compose
-        limit = self._store.capabilities.max_single_put_bytes
-        if version is None or version.size_bytes <= limit or multipart is None or compose is None:
+        capabilities = self._store.capabilities
+        is_small = version is None or version.size_bytes <= capabilities.max_single_put_bytes
+        in_one = is_small or multipart is None or compose is None
+        if not (capabilities.copy_conditions if in_one else capabilities.complete_conditions):
+            await self.compare(key, condition)
+            condition = ANY
+        if version is None or is_small or multipart is None or compose is None:
             return await self._store.copy(
                 source_key, key, source_if_match=source_if_match, options=options, condition=condition
             )
@@ -104,7 +105,7 @@ class Transfer:
                 content_encoding=info.content_encoding,
                 storage_class=info.storage_class,
             )
-        upload_id = await multipart.create(key, options=options)
+        upload_id = await self._uploads.begin(multipart, key, options)
         try:
             parts = [
                 await compose.copy_part(
@@ -117,10 +118,12 @@ class Transfer:
                 )
                 for number, start in enumerate(range(0, version.size_bytes, COPY_PART_BYTES), start=1)
             ]
-            return await multipart.complete(key, upload_id, parts)
+            made = await multipart.complete(key, upload_id, parts, condition=condition)
         except BaseException:
-            await self.abort(key, upload_id)
+            await self._uploads.abort(upload_id)
             raise
+        self._uploads.completed(upload_id)
+        return made
 
     async def compare(self, key: str, condition: Condition) -> None:
         """Check a condition by HEAD, for stores that would ignore it; a short window remains.
@@ -133,16 +136,6 @@ class Transfer:
         etag = await self._etag(key)
         if etag != condition.if_match:
             raise PreconditionFailedError("somebody else changed the object", key=key)
-
-    async def abort(self, key: str, upload_id: str) -> None:
-        """Give up a multipart upload, whatever else is going on; failures are left to the next clean-up."""
-        if self._store.multipart is None:
-            return
-        with trio.move_on_after(ABORT_TIMEOUT_S, shield=True):
-            try:
-                await self._store.multipart.abort(key, upload_id)
-            except ObjectStoreError:
-                return
 
     async def _etag(self, key: str) -> str | None:
         try:
@@ -162,16 +155,12 @@ class Transfer:
         if not self._store.capabilities.complete_conditions:
             await self.compare(operation.key, operation.base.condition)
             condition = ANY
-        if operation.upload_id:
-            await self.abort(operation.key, operation.upload_id)  # of an earlier attempt, or an earlier life
-        upload_id = await multipart.create(operation.key, options=options)
-        operation.upload_id = upload_id
-        self._save(operation)
+        upload_id = await self._uploads.begin(multipart, operation.key, options)
         parts: dict[int, Part] = {}
 
         async def send(number: int, plan: PartPlan) -> None:
             async with self._part_slots:
-                parts[number] = await self._send_part(operation, staged, plan, number, multipart)
+                parts[number] = await self._send_part(operation, staged, plan, number, multipart, upload_id)
             self._on_bytes(plan.byte_range.length)
 
         try:
@@ -179,10 +168,12 @@ class Transfer:
                 for number, plan in enumerate(plans, start=1):
                     nursery.start_soon(send, number, plan)
             ordered = [parts[number] for number in sorted(parts)]
-            return await multipart.complete(operation.key, upload_id, ordered, condition=condition)
+            made = await multipart.complete(operation.key, upload_id, ordered, condition=condition)
         except BaseException:
-            await self.abort(operation.key, upload_id)
+            await self._uploads.abort(upload_id)
             raise
+        self._uploads.completed(upload_id)
+        return made
 
     async def _send_part(
         self,
@@ -191,6 +182,7 @@ class Transfer:
         plan: PartPlan,
         number: int,
         multipart: AsyncMultipartApi,
+        upload_id: str,
     ) -> Part:
         wanted = plan.byte_range
         if plan.copied and self._store.compose is not None and operation.base.version is not None:
@@ -198,13 +190,13 @@ class Transfer:
                 operation.key,
                 wanted,
                 operation.key,
-                operation.upload_id,
+                upload_id,
                 number,
                 source_if_match=operation.base.version.etag,
             )
         await self._fill(operation, staged, wanted.start, wanted.stop)
         body = FileSlice(path=staged.path, start=wanted.start, length=wanted.length)
-        return await multipart.upload_part(operation.key, operation.upload_id, number, body)
+        return await multipart.upload_part(operation.key, upload_id, number, body)
 
     async def _fill(self, operation: Operation, staged: StagedFile, start: int, stop: int) -> None:
         """Fetch what is not staged of [start, stop) from the base into the staged file."""

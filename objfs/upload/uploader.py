@@ -27,6 +27,7 @@ from objfs.upload.progress import Progress
 from objfs.upload.rules import RuleSet
 from objfs.upload.status import Counts, ParkedOperation, UploadStatus
 from objfs.upload.transfer import Transfer
+from objfs.upload.uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -66,12 +67,14 @@ class Uploader:
         self._slots = settings.parallel_operations
         self._progress = Progress(book)
         self._counts = Counts()
+        self._uploads = Uploads(store, book.journal, self._wake)
         self._transfer = Transfer(
             store,
             parallel_parts=settings.parallel_parts,
-            save=self._progress.save,
+            uploads=self._uploads,
             on_bytes=self._count_bytes,
         )
+        self._changed = trio.Event()
         self._outcomes = Outcomes(store, self.ledger, self._progress, self._counts)
         self._executor = Executor(
             store,
@@ -82,7 +85,6 @@ class Uploader:
             parallel_copies=settings.parallel_operations,
             rules=settings.rules,
         )
-        self._changed = trio.Event()
         self._drainers = 0
         self._settlers = 0
         self._in_flight: set[Operation] = set()
@@ -175,6 +177,7 @@ class Uploader:
     async def run(self) -> None:
         """Carry operations until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._uploads.run)
             while True:
                 changed = self._changed
                 for batch in self._next_batches():
@@ -224,8 +227,8 @@ class Uploader:
         return f"{parked.error} ({behind} later changes wait for it)" if behind else parked.error
 
     def _idle(self) -> bool:
-        """Whether nothing is under way and nothing free waits."""
-        return not self._in_flight and self._progress.next_start() is None
+        """Whether nothing is under way, nothing free waits, and no upload is left over."""
+        return not (self._in_flight or self._uploads.left_over) and self._progress.next_start() is None
 
     def _book_changed(self) -> None:
         """Wake the loop only for what is due before it looks again: programs change things often."""

@@ -244,8 +244,7 @@ class Simulation:
                 wrong += self._wrong_object(key, wanted[key], objects[key])
             elif key != ROOT_MARKER_KEY:
                 wrong.append(f"{key} should not be in the store")
-        if self.plan.weather == FAIR and not self.plan.kills:  # else an abort may be refused, or never sent
-            wrong += [f"upload of {one.key} is left over" for one in self.store.pending_uploads()]
+        wrong += [f"upload of {one.key} is left over" for one in self.store.pending_uploads()]
         wrong += [f"journal row {row.seq} {row.kind} {row.path}" for row in mount.journal.load()]
         staged = [entry.name for entry in self.caches.path.joinpath("staging").iterdir()]
         if staged or mount.staging.used_bytes:

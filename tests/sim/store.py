@@ -145,6 +145,10 @@ class SimulatedStore:
         """Somebody else writes."""
         self.foreign.add(self.memory.put(key, data).etag)
 
+    def copy_limit(self, most_bytes: int) -> None:
+        """Larger objects are copied in parts."""
+        self.capabilities = replace(self.capabilities, max_single_put_bytes=most_bytes)
+
     def pending_uploads(self) -> builtins.list[PendingUpload]:
         """Multipart uploads under way."""
         return self.memory.multipart.list_uploads("")
@@ -226,7 +230,7 @@ class SimulatedStore:
 
     async def create(self, key: str, *, options: PutOptions = DEFAULT_PUT) -> str:
         call = functools.partial(self.memory.multipart.create, key, options=options)
-        return await self._request("CREATE", key, call, may_lose=False)
+        return await self._request("CREATE", key, call, attempts=1)
 
     async def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         call = functools.partial(self.memory.multipart.upload_part, key, upload_id, number, body)
@@ -273,20 +277,20 @@ class SimulatedStore:
 
     # -- weather ------------------------------------------------------------------------------------
 
-    async def _request(self, name: str, key: str, send: Callable[[], T], *, may_lose: bool = True) -> T:
+    async def _request(self, name: str, key: str, send: Callable[[], T], *, attempts: int | None = None) -> T:
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await self._send(name, key, send, may_lose=may_lose)
+                return await self._send(name, key, send)
             except ObjectStoreError as error:
                 error.after_retry = attempt > 1
                 self.log(f"{name} {key}: {type(error).__name__}")
-                if not error.retryable or attempt >= self.weather.attempts:
+                if not error.retryable or attempt >= (attempts or self.weather.attempts):
                     raise
             await trio.sleep(self.dice.uniform(0.05, 0.5))
 
-    async def _send(self, name: str, key: str, send: Callable[[], T], *, may_lose: bool) -> T:
+    async def _send(self, name: str, key: str, send: Callable[[], T]) -> T:
         self.requests += 1
         self.before_request(name, key)
         self.switch.tick()
@@ -302,7 +306,7 @@ class SimulatedStore:
         self.log(f"{name} {key}")
         self.switch.tick()
         await trio.sleep(dice.uniform(*weather.latency_s))
-        if (may_lose and dice.random() < weather.lost) or self.lose(name, key):
+        if dice.random() < weather.lost or self.lose(name, key):
             raise UnavailableError("The answer is lost.", key=key)
         return answer
 

@@ -104,3 +104,12 @@ def test_a_lost_completion_says_that_it_follows_a_retry() -> None:
     with pytest.raises(NotFoundError) as caught:
         api.complete("a", upload_id, [part])
     assert caught.value.after_retry
+
+
+def test_an_upload_is_never_begun_twice() -> None:
+    store = store_with({0: Fault(after=UnavailableError)}, FakeTime())
+    api = store.multipart
+    assert api is not None
+    with pytest.raises(UnavailableError):
+        api.create("a")
+    assert len(api.list_uploads("a")) == 1

@@ -1,0 +1,155 @@
+"""Multipart uploads: whatever is lost, and whoever dies, none is left over, and others' are left alone."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from objfs.errors import PermissionDeniedError, UnavailableError
+from tests.sim.client import Client
+from tests.sim.model import Op
+from tests.sim.mounting import Caches, mounted, run
+from tests.sim.store import Killed, KillSwitch, SimulatedStore
+from tests.sim.test_conflicts import Scene, play
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LARGE = bytes(range(256)) * 400  # several parts, in the small world
+
+
+class Once:
+    """The first request of a name."""
+
+    def __init__(self, name: str, times: int = 1) -> None:
+        self._name = name
+        self.left = times
+
+    def __call__(self, name: str, _key: str) -> bool:
+        if name != self._name or not self.left:
+            return False
+        self.left -= 1
+        return True
+
+
+@pytest.mark.parametrize("times", [1, 3, 7])
+@pytest.mark.parametrize("name", ["CREATE", "PART", "COMPLETE", "UPLOADS"])
+def test_a_lost_answer(tmp_path: Path, name: str, times: int) -> None:
+    async def scene(at: Scene) -> None:
+        at.store.lose = lost = Once(name, times)
+        await at.write("g", LARGE, new=True)
+        assert await at.settle() == {"f": b"theirs 0", "g": LARGE}
+        assert lost.left < times  # a Complete is asked for once: then its object is found
+        assert at.store.pending_uploads() == []
+        assert at.mount.journal.notes() == {}
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("times", [1, 3, 7])
+@pytest.mark.parametrize("how", ["answer lost", "refused for a while"])
+def test_a_lost_abort(tmp_path: Path, how: str, times: int) -> None:
+    async def scene(at: Scene) -> None:
+        lost = Once("ABORT", times)
+
+        def before(name: str, key: str) -> None:
+            if name == "PART" and not parts:
+                parts.append(key)
+                raise PermissionDeniedError("Access denied.", key=key)
+            if how != "answer lost" and lost(name, key):
+                raise UnavailableError("Not now.", key=key)
+
+        parts: list[str] = []
+        at.store.before_request = before
+        if how == "answer lost":
+            at.store.lose = lost
+        await at.write("g", LARGE, new=True)
+        await at.mount.uploader.drain()
+        assert [one.path for one in at.mount.uploader.status().parked] == ["g"]
+        assert lost.left == 0
+        assert at.store.pending_uploads() == []
+        assert at.mount.journal.notes() == {}
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("lost", ["CREATE", "COMPLETE"])
+def test_uploads_of_others_are_left_alone(tmp_path: Path, lost: str) -> None:
+    async def scene(at: Scene) -> None:
+        theirs = {at.store.memory.multipart.create(key) for key in ("g", "g2", "g/h")}
+        at.store.lose = Once(lost)
+        await at.write("g", LARGE, new=True)
+        assert await at.settle() == {"f": b"theirs 0", "g": LARGE}
+        assert {one.upload_id for one in at.store.pending_uploads()} == theirs
+
+    play(tmp_path, scene)
+
+
+def test_who_may_not_list_uploads_still_uploads(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        def before(name: str, key: str) -> None:
+            if name == "UPLOADS":
+                raise PermissionDeniedError("Access denied.", key=key)
+
+        at.store.before_request = before
+        await at.write("g", LARGE, new=True)
+        assert await at.settle() == {"f": b"theirs 0", "g": LARGE}
+        assert at.mount.journal.notes() == {}
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("work", ["write", "copy"])
+def test_killed_at_each_request(tmp_path: Path, work: str) -> None:
+    died_with_upload = 0
+    for step in itertools.count(1):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        left, died = run(step, lambda folder=folder, step=step: _work_and_die(folder, step, work))  # type: ignore[misc]
+        died_with_upload += left
+        if not died:
+            assert died_with_upload > 3
+            return
+
+
+async def _work_and_die(folder: Path, step: int, work: str) -> tuple[bool, bool]:
+    """Returns whether an upload was under way at death, and whether it died at all."""
+    store = SimulatedStore(dice=random.Random(step))
+    if work == "copy":
+        store.memory.put("f", LARGE)
+        store.copy_limit(50_000)
+    caches = Caches(folder)
+    async with mounted(store, caches.path) as mount:
+        client = Client(mount.filesystem)
+        await _do(client, work)
+    store.switch = KillSwitch(at=step, on_kill=caches.take_picture)
+    try:
+        async with mounted(store, caches.path) as mount:
+            await mount.uploader.drain()
+    except BaseExceptionGroup as group:
+        if group.split(Killed)[1] is not None:
+            raise
+    except Killed:
+        pass
+    died, store.switch = store.switch.dead, KillSwitch()
+    left = bool(store.pending_uploads())
+    async with mounted(store, caches.path) as mount:
+        await mount.uploader.drain()
+        await trio.sleep(1.0)
+        assert store.objects() == {"g": LARGE}, f"killed at {step}"
+        assert store.pending_uploads() == [], f"killed at {step}"
+        assert mount.journal.notes() == {}
+    return left, died
+
+
+async def _do(client: Client, work: str) -> None:
+    if work == "copy":
+        await client.apply(Op("rename", "f", "g"))
+        return
+    await client.apply(Op("create", "g", slot=1))
+    await client.apply(Op("write", slot=1, data=LARGE))
+    await client.apply(Op("close", slot=1))
