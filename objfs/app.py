@@ -50,7 +50,7 @@ from objfs.store.registry import open_store
 from objfs.store.retry import RetryingStore, RetryPolicy
 from objfs.store.threads import ThreadedStore
 from objfs.store.urls import StoreOptions, StoreUrl, s3_endpoint
-from objfs.upload.rules import build_rule_set
+from objfs.upload.rules import RuleSet, build_rule_set
 from objfs.upload.uploader import UploadSettings, load_operations, open_uploader
 from objfs.vfs.attributes import Defaults
 from objfs.vfs.filesystem import open_filesystem
@@ -117,7 +117,7 @@ async def _flush(settings: MountSettings, on_progress: Callable[[DrainProgress],
         stack.enter_context(_as_mount_errors())
         directory = stack.enter_context(open_cache_directory(settings.cache_path))
         journal, staging = stack.enter_context(_open_changes(directory, settings))
-        if not journal.load():
+        if not journal.load() and not journal.notes():
             return NOTHING_WAITS
         traffic = Traffic(rates_of(settings))
         driver = await _open_driver(stack, settings, directory, traffic)
@@ -272,8 +272,9 @@ async def _serve(
                 service.ready()
                 on_ready()
 
+            vfs_settings = _vfs_settings(settings, upload_settings.rules)
             async with open_filesystem(
-                store, reader, uploader, local.staging, local.blocks, _vfs_settings(settings), KernelCache()
+                store, reader, uploader, local.staging, local.blocks, vfs_settings, KernelCache()
             ) as filesystem:
                 knobs.filesystem = filesystem
                 places.inspection = filesystem.inspection
@@ -354,7 +355,7 @@ class _Knobs:
         self._traffic.set(rates)
 
 
-def _vfs_settings(settings: MountSettings) -> VfsSettings:
+def _vfs_settings(settings: MountSettings, rules: RuleSet) -> VfsSettings:
     return VfsSettings(
         defaults=Defaults(
             uid=os.geteuid() if settings.uid is None else settings.uid,
@@ -367,6 +368,7 @@ def _vfs_settings(settings: MountSettings) -> VfsSettings:
         fsync=settings.fsync,
         store_timeout_s=settings.store_timeout_s,
         read_only=settings.read_only,
+        rules=rules,
     )
 
 
