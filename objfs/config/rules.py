@@ -24,7 +24,7 @@ DEFAULT_LEAST_SAVING = 0.1  # the processor time of every read is worth that muc
 LEAST_EXPIRY_S = 1.0  # times are kept in whole seconds
 MAX_TAGS = 10  # S3 (user guide, "Categorizing your storage using tags")
 _TAG_NAME_CHARS, _TAG_VALUE_CHARS = 128, 256  # same page
-_TAG_TEXT = re.compile(r"[\w\s+\-=._:/@]*")  # same page: letters, digits, spaces and + - = . _ : / @
+_TAG_TEXT = re.compile(r"[\w +\-=._:/@]*")  # same page: letters, digits, spaces and + - = . _ : / @
 _METADATA_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _OWN_METADATA = frozenset({"mode", "uid", "gid", "mtime", "ctime", "atime", "xattr"})
 

@@ -13,6 +13,7 @@ that no file goes earlier than its idle time after the last read.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from objfs.config.rules import Treatment
+    from objfs.store.values import ObjectInfo
 
 EXPIRES_METADATA = "objfs-expires"
 IDLE_METADATA = "objfs-expire-idle"
@@ -98,10 +100,10 @@ def without_expiry(metadata: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in metadata.items() if name not in EXPIRY_NAMES}
 
 
-def has_expired(metadata: Mapping[str, str] | None, now_s: float) -> bool:
-    """Whether an object tells that it is gone by now."""
-    expiry = read_expiry(metadata or {})
-    return expiry is not None and expiry.has_passed(now_s)
+def has_expired(info: ObjectInfo) -> bool:
+    """Whether an object tells that it is gone by now: nobody's, and free to be replaced."""
+    expiry = read_expiry(info.metadata or {})
+    return expiry is not None and expiry.has_passed(time.time())
 
 
 def time_text(time_s: float) -> str:
@@ -114,7 +116,7 @@ def parse_time(text: str | None) -> float | None:
     if not text or len(text) > 40:  # longer than any such time
         return None
     try:
-        time = datetime.fromisoformat(text)
-        return time.timestamp() if time.tzinfo is not None else None
+        moment = datetime.fromisoformat(text)
+        return moment.timestamp() if moment.tzinfo is not None else None
     except (ValueError, OverflowError):
         return None

@@ -21,6 +21,7 @@ from objfs.errors import (
     StaleVersionError,
 )
 from objfs.upload.conflicts import conflict_path
+from objfs.upload.expiry import has_expired
 from objfs.upload.lookups import find, find_ours, is_ours, is_superseded
 from objfs.upload.observer import NoObserver, Observer
 from objfs.upload.operations import NOTHING, Base, Kind, Operation
@@ -28,7 +29,7 @@ from objfs.upload.outage import AWAY, HOPELESS_ATTEMPTS, Outage, back_off_s
 
 if TYPE_CHECKING:
     from objfs.store.protocol import AsyncObjectStore
-    from objfs.store.values import Version
+    from objfs.store.values import ObjectInfo, Version
     from objfs.upload.ledger import Ledger
     from objfs.upload.progress import Progress
     from objfs.upload.status import Counts
@@ -121,13 +122,18 @@ class Outcomes:
             self.succeeded(operation, found.version)
         elif operation.kind is Kind.SET or source_is_gone:
             self.vanished(operation, "somebody replaced the object", operation.base)
-        elif found is None or is_superseded(found, operation) or (is_rename and is_ours(found, operation)):
+        elif found is None or self._is_free(found, operation):
             operation.base = NOTHING if found is None else Base(version=found.version)
             self._progress.save(operation)
             wait_s = 0.0 if operation.attempts < QUICK_ATTEMPTS else back_off_s(operation.attempts)
             self._progress.retry_later(operation, trio.current_time() + wait_s, str(error))
         else:
             self._conflict(operation)
+
+    def _is_free(self, found: ObjectInfo, operation: Operation) -> bool:
+        """Whether what is there may be replaced: it is ours, or has expired and is nobody's."""
+        is_copied = operation.kind is Kind.RENAME and is_ours(found, operation)
+        return is_copied or is_superseded(found, operation) or has_expired(found)
 
     async def _upload_lost(self, operation: Operation, error: NotFoundError) -> None:
         """The multipart upload is gone: completed by a request whose answer was lost, or given up."""

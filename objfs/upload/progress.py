@@ -68,6 +68,9 @@ class Progress:
             book.journal.remove(operation.seq)
             for follower in book.order.followers(operation):
                 inherit(book, follower, operation, result)
+                if operation.decision is not None and _is_copy_of(follower, operation):
+                    follower.options = operation.decision.apply(follower.options)
+                    book.write(follower)
         book.leave(operation)
         operation.state = State.DONE
         book.changed()
@@ -99,6 +102,7 @@ class Progress:
             The operation, if it is given up.
         """
         operation.state = State.PARKED
+        operation.decision = None  # perhaps it was what the store refused
         operation.error = error
         self._book.running.discard(operation)
         self._book.write(operation)
@@ -128,3 +132,9 @@ class Progress:
                 book.write(member)
         book.reorder(waits)
         book.changed()
+
+
+def _is_copy_of(follower: Operation, operation: Operation) -> bool:
+    """Whether a follower stores an uploaded object once more, with other attributes or elsewhere."""
+    is_copy = follower.kind in (Kind.SET, Kind.RENAME) and not operation.directory
+    return is_copy and (follower.source or follower.path) == operation.path

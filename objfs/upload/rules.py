@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from objfs.store.values import PutOptions
 
 ORIGIN_METADATA = "objfs-origin"  # host/user
+_EXPIRY_AND_DIGEST_BYTES = 200  # three names and times, a SHA-256 in hex
 SET_METADATA = "objfs-set"  # what was set for this file alone, as url-encoded JSON
 
 
@@ -51,8 +52,12 @@ class Decision:
     sha256: bool = False
 
     def apply(self, options: PutOptions) -> PutOptions:
-        """The options of an object that is stored as decided; compression and digest are the sender's."""
-        treatment = self.treatment
+        """The options of an object that is stored as decided; compression and digest are the sender's.
+
+        What was set for the file meanwhile, as its metadata tell, outranks the decision.
+        """
+        overrides = overrides_of(options.metadata)
+        treatment = override(self.treatment, overrides) if overrides else self.treatment
         metadata = without_expiry(options.metadata)
         metadata.pop(ORIGIN_METADATA, None)  # of the upload before
         metadata |= treatment.metadata
@@ -108,6 +113,20 @@ class RuleSet:
     origin: str | None = None
     sha256: bool = False
 
+    @property
+    def expires(self) -> bool:
+        """Whether any file may expire by these rules."""
+        return any(rule.treatment.expires for rule in self.rules)
+
+    @property
+    def metadata_bytes(self) -> int:
+        """The most that rules may add to an object's metadata, as stores count it."""
+        if not (self.rules or self.origin or self.sha256):
+            return 0
+        most = max((_pairs_bytes(rule.treatment.metadata) for rule in self.rules), default=0)
+        origin = len(ORIGIN_METADATA) + len(self.origin) if self.origin else 0
+        return most + origin + _EXPIRY_AND_DIGEST_BYTES
+
     def judge(self, path: str, size_bytes: int) -> list[Verdict]:
         """Each rule until the first that fits, which then is the last."""
         verdicts: list[Verdict] = []
@@ -142,6 +161,10 @@ class RuleSet:
             if seconds is not None and rule.pattern.fullmatch(path)
         ]
         return min(times, default=None)
+
+
+def _pairs_bytes(pairs: Mapping[str, str]) -> int:
+    return sum(len(name) + len(text) for name, text in pairs.items())
 
 
 def this_origin() -> str:

@@ -20,7 +20,7 @@ from objfs.upload.book import Book
 from objfs.upload.executor import Executor
 from objfs.upload.ledger import Ledger
 from objfs.upload.lookups import find_ours
-from objfs.upload.operations import NOTHING, Kind, Operation, State, from_record
+from objfs.upload.operations import NOTHING, Base, Kind, Operation, State, from_record
 from objfs.upload.outcomes import Outcomes
 from objfs.upload.pacing import Pace
 from objfs.upload.progress import Progress
@@ -154,8 +154,8 @@ class Uploader:
         finally:
             self._settlers -= 1
 
-    async def claim(self, path: str, options: PutOptions) -> Version:
-        """Make an empty object where none is, at once.
+    async def claim(self, path: str, options: PutOptions, base: Base = NOTHING) -> Version:
+        """Make an empty object where none is, or only what has expired, at once.
 
         Raises:
             PreconditionFailedError: there is one.
@@ -163,7 +163,7 @@ class Uploader:
         for operation in list(self.ledger):
             if operation.concerns(path):  # what was removed here a moment ago
                 await self.settle(operation)
-        operation = Operation(kind=Kind.PUT, path=path, options=options, base=NOTHING, body=b"")
+        operation = Operation(kind=Kind.PUT, path=path, options=options, base=base, body=b"")
         try:
             return await self._transfer.put(operation)
         except PreconditionFailedError:

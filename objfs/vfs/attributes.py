@@ -54,7 +54,10 @@ class Defaults:
 
 @dataclass(slots=True, kw_only=True)
 class Attributes:
-    """POSIX attributes; `mode` with its type bits. `foreign` is other tools' metadata, kept as it is."""
+    """POSIX attributes; `mode` with its type bits. `foreign` is other tools' metadata, kept as it is.
+
+    What the store is not known to have of `cache_control`, `tags` and `encryption` is None: copies keep it.
+    """
 
     mode: int
     uid: int
@@ -67,6 +70,9 @@ class Attributes:
     content_type: str | None = None
     content_encoding: str | None = None
     storage_class: str | None = None
+    cache_control: str | None = None
+    tags: Mapping[str, str] | None = None
+    encryption: str | None = None
 
     def touch(self, *, content: bool) -> None:
         """Now is the time of the last change: of the status and, with `content`, of the bytes."""
@@ -145,7 +151,16 @@ def encode(attributes: Attributes, name: str) -> PutOptions:
         content_type=attributes.content_type or _content_type(attributes.mode, name),
         content_encoding=attributes.content_encoding,
         storage_class=attributes.storage_class,
+        cache_control=attributes.cache_control,
+        tags=attributes.tags,
+        encryption=attributes.encryption,
     )
+
+
+def forget_guessed_type(attributes: Attributes, name: str) -> None:
+    """A type that was guessed by a name goes with the name."""
+    if attributes.content_type == _content_type(attributes.mode, name):
+        attributes.content_type = None
 
 
 def metadata_bytes(options: PutOptions) -> int:

@@ -15,14 +15,16 @@ import trio
 
 from objfs.errors import ObjfsError
 from objfs.upload.operations import NOTHING, Kind, Operation, State
-from objfs.vfs.attributes import encode, metadata_bytes
+from objfs.vfs.attributes import encode, forget_guessed_type, metadata_bytes
 from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.treated import adopt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from objfs.store.values import Version
     from objfs.upload.ledger import Ledger
+    from objfs.upload.rules import RuleSet
     from objfs.vfs.content import Contents
     from objfs.vfs.directories import Kernel
     from objfs_cache.staging import StagedFile
@@ -57,6 +59,7 @@ class Changes:
         *,
         kernel: Kernel,
         max_metadata_bytes: int,
+        rules: RuleSet,
         retire: Callable[[FileNode, StagedFile], None],
     ) -> None:
         self._tree = tree
@@ -64,6 +67,7 @@ class Changes:
         self._contents = contents
         self._kernel = kernel
         self._max_metadata_bytes = max_metadata_bytes
+        self._rules = rules
         self._retire = retire
         self._owners: dict[Operation, Node] = {}
         self._epochs: dict[Operation, int] = {}
@@ -74,13 +78,14 @@ class Changes:
     @_one_transaction
     def create(self, parent: DirectoryNode, name: str, node: FileNode, *, held: bool) -> None:
         """A new file; its content is staged (or its target known)."""
+        base = parent.free_base(name)
         self._tree.attach(parent, name, node)
         node.proven = True
         staged = node.layers[0] if node.layers else None
         operation = self.ledger.put(
             node.path,
             options=encode(node.attributes, name),
-            base=NOTHING,
+            base=base,
             staged=staged,
             body=node.target if staged is None else None,
             held=held,
@@ -91,6 +96,7 @@ class Changes:
     @_one_transaction
     def mkdir(self, parent: DirectoryNode, name: str, node: DirectoryNode) -> None:
         """A new directory."""
+        self._delete_expired(parent, name)
         self._tree.attach_new(parent, name, node)
         node.proven = node.local = True
         node.gone = dict.fromkeys(self.ledger.leaving(node.path), PENDING)
@@ -171,7 +177,7 @@ class Changes:
         Raises:
             OSError: ENOSPC.
         """
-        reserve = 64  # our own upload token rides along
+        reserve = 64 + self._rules.metadata_bytes  # our own upload token rides along
         if metadata_bytes(encode(node.attributes, node.name)) + reserve > self._max_metadata_bytes:
             raise OSError(errno.ENOSPC, "attributes are larger than the store can hold")
 
@@ -199,6 +205,8 @@ class Changes:
         parent, name = node.parent, node.name
         if parent is None:
             return None
+        for below in list(node.expired):
+            self._delete_expired(node, below)
         operation = self.ledger.rmdir(node.path)
         self._tree.detach(node)
         parent.gone[name] = PENDING
@@ -212,7 +220,8 @@ class Changes:
         if node.dirty:
             self.commit(node, held=True)
         old_parent, source = node.parent, node.path
-        base = target.base() if target is not None else NOTHING
+        base = target.base() if target is not None else parent.free_base(name)
+        forget_guessed_type(node.attributes, node.name)
         node.attributes.touch(content=False)
         path = f"{parent.path}/{name}".lstrip("/")
         operation = self.ledger.rename(
@@ -236,6 +245,7 @@ class Changes:
         if target is not None:
             self.ledger.rmdir(target.path)
             self._tree.detach(target)
+        self._delete_expired(parent, name)
         path = f"{parent.path}/{name}".lstrip("/")
         for below in self._tree.walk(node):
             if isinstance(below, FileNode) and below.dirty:
@@ -245,6 +255,13 @@ class Changes:
             self.restore(operation, node)
         self._tree.move(node, parent, name, stays=operation is not None)
         self._moved(old_parent, parent)
+
+    def _delete_expired(self, parent: DirectoryNode, name: str) -> None:
+        """What has expired makes room for something that cannot replace it."""
+        base = parent.free_base(name)
+        if base.version is not None:
+            self.ledger.delete(f"{parent.path}/{name}".lstrip("/"), base=base)
+            del parent.expired[name]
 
     def _release(self, node: FileNode) -> None:
         """The name is gone, perhaps with an upload still to come: what is written now is no part of it."""
@@ -350,6 +367,8 @@ class Changes:
             node.version, node.object_id = version, object_id
         else:
             node.version, node.object_id = version, ""
+        if operation.kind is Kind.PUT and operation.decision is not None:
+            adopt(node.attributes, operation.decision)
         node.remote_key = operation.key
         self._tree.displaced.add(node)
         self._tree.settle_place(node)

@@ -8,6 +8,7 @@ and a walk over many directories becomes one flat listing.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,12 +19,14 @@ from objfs.errors import NotFoundError, ObjectStoreError, StaleVersionError
 from objfs.vfs.attributes import Defaults, decode, default_attributes
 from objfs.vfs.names import RESERVED_ROOT, is_showable
 from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node, Tree, is_ours
+from objfs.vfs.treated import expiry_of, has_expired
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from objfs.store.protocol import AsyncObjectStore
     from objfs.store.values import ObjectInfo, Version
+    from objfs.upload.rules import RuleSet
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ STAT_AHEAD = (8, 256)  # first and greatest number of entries proven ahead of th
 WALK_AFTER = 2  # so many sibling directories listed one after another are a walk
 WALK_WITHIN_S = 2.0
 WALK_PAGES = 20  # most pages of one flat listing before the directory itself is listed
+PROVE_AT_ONCE = 32  # as many requests as a mount has at a time
 PROVE_TRIES = 5  # another version may take the name while one is being looked at
 ABSENT_MAX = 10_000  # remembered negative answers per directory
 
@@ -86,6 +90,7 @@ class Directories:
         ttl_s: float,
         kernel: Kernel,
         hides: Callable[[str], bool],
+        rules: RuleSet,
     ) -> None:
         self._tree = tree
         self._store = store
@@ -94,6 +99,7 @@ class Directories:
         self.ttl_s = ttl_s
         self._kernel = kernel
         self._hides = hides
+        self._rules = rules
         self._proving: dict[Node, trio.Event] = {}
         self._ahead: dict[DirectoryNode, _StatAhead] = {}
         self._listing: dict[DirectoryNode, trio.Lock] = {}
@@ -115,7 +121,11 @@ class Directories:
         """How long the kernel may believe what it is told of a node."""
         if node.pending() or (isinstance(node, FileNode) and node.dirty):
             return self.ttl_s
-        return max(0.0, min(self.ttl_s, node.checked_at + self.ttl_s - trio.current_time()))
+        left_s = min(self.ttl_s, node.checked_at + self.ttl_s - trio.current_time())
+        expiry = expiry_of(node.attributes)
+        if expiry is not None:
+            left_s = min(left_s, expiry.at_s - time.time())
+        return max(0.0, left_s)
 
     def is_absent(self, parent: DirectoryNode, name: str) -> bool:
         """Whether a name that is no child is known not to exist."""
@@ -141,6 +151,45 @@ class Directories:
 
     async def lookup(self, parent: DirectoryNode, name: str) -> Node | None:
         """The proven child of that name, or None if there is none."""
+        child = await self._lookup(parent, name)
+        return None if isinstance(child, FileNode) and self.expire(child) else child
+
+    def expire(self, node: FileNode) -> bool:
+        """Take a file away whose time has come; returns whether it has."""
+        parent = node.parent
+        if parent is None or not has_expired(node, time.time()) or node.version is None:
+            return False
+        self._supersede(node)
+        parent.expired[node.name] = (node.version, node.modified_ns)
+        return True
+
+    async def expire_in(self, directory: DirectoryNode) -> None:
+        """Take all files away whose time has come, also those that the listing tells no expiry of."""
+        files = [child for child in directory.children.values() if isinstance(child, FileNode)]
+        now_s = time.time()
+        doubtful = [
+            child
+            for child in (files if self._rules.expires else ())
+            if not child.proven and self._may_have_expired(child, now_s)
+        ]
+        limit = trio.CapacityLimiter(PROVE_AT_ONCE)
+
+        async def prove(node: FileNode) -> None:
+            async with limit:
+                await self._or_stale(lambda: self.prove(node))
+
+        async with trio.open_nursery() as nursery:
+            for child in doubtful:
+                nursery.start_soon(prove, child)
+        for child in files:
+            self.expire(child)
+
+    def _may_have_expired(self, node: FileNode, now_s: float) -> bool:
+        """Whether the rules let a file expire so soon after it was written."""
+        least_s = self._rules.least_expiry_s(node.path)
+        return least_s is not None and node.modified_ns / 1e9 + least_s <= now_s
+
+    async def _lookup(self, parent: DirectoryNode, name: str) -> Node | None:
         child = parent.children.get(name)
         if child is not None and child.proven and self.is_fresh(child):
             return child
@@ -382,6 +431,7 @@ class Directories:
                 self._vanish(directory, name, begun_at)
         directory.listed_at = begun_at
         directory.absent.clear()
+        directory.expired = {name: one for name, one in directory.expired.items() if name in listing.files}
         directory.gone = {name: until for name, until in directory.gone.items() if until > begun_at}
 
     def _take_marker(self, directory: DirectoryNode, listing: Listing) -> None:
@@ -412,6 +462,8 @@ class Directories:
     def _show_file(self, parent: DirectoryNode, name: str, info: ObjectInfo, at: float) -> None:
         node = parent.children.get(name)
         if isinstance(node, DirectoryNode) and is_ours(node):
+            return
+        if node is None and _is_expired_still(parent, name, info):
             return
         if isinstance(node, FileNode) and node.version == info.version:
             if info.metadata is None and _is_later(info.modified_ns, node.modified_ns):
@@ -581,3 +633,11 @@ def _is_later(modified_ns: int, before_ns: int) -> bool:
     if not before_ns or not modified_ns:
         return False
     return modified_ns // 1_000_000_000 > before_ns // 1_000_000_000
+
+
+def _is_expired_still(parent: DirectoryNode, name: str, info: ObjectInfo) -> bool:
+    """Whether an object is the one that was seen to have expired: nobody put its time off since."""
+    version, modified_ns = parent.expired.get(name, (None, 0))
+    if version is None or info.metadata is not None:
+        return False
+    return info.version == version and not _is_later(info.modified_ns, modified_ns)

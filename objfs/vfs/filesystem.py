@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import stat
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -37,11 +38,12 @@ from objfs.vfs.names import RESERVED_ROOT, check_new_name, decode_name
 from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
 from objfs.vfs.pruning import prune
 from objfs.vfs.replay import replay
+from objfs.vfs.treated import XATTR_PREFIX, parse_value, renew, set_for_file, xattr_value
 from objfs.vfs.values import Caller, SetAttributes, Space, Stat, VfsSettings
 from objfs.vfs.warming import Warmer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from objfs.read.reader import Reader
     from objfs.store.protocol import AsyncObjectStore
@@ -92,6 +94,7 @@ class FileSystem:
             self._contents,
             kernel=kernel,
             max_metadata_bytes=store.capabilities.max_metadata_bytes,
+            rules=settings.rules,
             retire=self._retire,
         )
         self._directories = Directories(
@@ -102,6 +105,7 @@ class FileSystem:
             ttl_s=settings.metadata_ttl_s,
             kernel=kernel,
             hides=uploader.ledger.concerns,
+            rules=settings.rules,
         )
         self._durability = Durability(uploader.ledger, self._changes, staging.path)
         self.inspection = Inspection(self._tree, self._directories, reader, blocks, store)
@@ -167,6 +171,7 @@ class FileSystem:
         """Open a directory: its names are those of now."""
         node = self._directory(ino)
         await self._directories.ensure_listed(node, walking=True)
+        await self._directories.expire_in(node)
         names = sorted(node.children, key=lambda name: _order(name, node.children[name]))
         node.order = names
         node.handles += 1
@@ -373,6 +378,12 @@ class FileSystem:
         _check_xattr(name)
         if name == STATUS_XATTR:
             return await self.inspection.as_text(self._current(ino))
+        if name.startswith(XATTR_PREFIX):
+            own = self._current(ino)
+            found = xattr_value(own, name) if isinstance(own, FileNode) else None
+            if found is None:
+                raise OSError(errno.ENODATA, "not set")
+            return found
         value = self._current(ino).attributes.xattrs.get(name)
         if value is None:
             raise OSError(errno.ENODATA, "no such attribute")
@@ -386,6 +397,9 @@ class FileSystem:
         """Set one extended attribute; ENOSPC where the store could not hold it."""
         _check_xattr(name)
         node = self._current(ino)
+        if name.startswith(XATTR_PREFIX):
+            self._set_by_xattr(node, name, os.fsdecode(value))
+            return
         before = dict(node.attributes.xattrs)
         node.attributes.xattrs[name] = value
         try:
@@ -399,10 +413,23 @@ class FileSystem:
     async def removexattr(self, ino: int, name: str) -> None:
         """Remove one extended attribute."""
         node = self._current(ino)
+        if name.startswith(XATTR_PREFIX):
+            if not isinstance(node, FileNode) or xattr_value(node, name) is None:
+                raise OSError(errno.ENODATA, "not set")
+            self._set_by_xattr(node, name, "")
+            return
         if node.attributes.xattrs.pop(name, None) is None:
             raise OSError(errno.ENODATA, "no such attribute")
         node.attributes.touch(content=False)
         self._changes.set_attributes(node)
+
+    def _set_by_xattr(self, node: Node, name: str, text: str) -> None:
+        key = name.removeprefix(XATTR_PREFIX)
+        try:
+            value = parse_value(key, text)
+        except ValueError as error:
+            raise OSError(errno.EINVAL, str(error)) from error
+        self._set_treatment(node, {key: value})
 
     # -- the whole ----------------------------------------------------------------------------------
 
@@ -530,6 +557,7 @@ class FileSystem:
 
     async def _check_empty(self, node: DirectoryNode) -> None:
         await self._directories.ensure_listed(node)
+        await self._directories.expire_in(node)
         if node.children or node.hidden:
             raise OSError(errno.ENOTEMPTY, "not empty")
 
@@ -550,7 +578,7 @@ class FileSystem:
         node = self._tree.new_file(text, self._new_attributes(parent, mode, caller))
         try:
             node.version = await self._uploader.claim(
-                f"{parent.path}/{text}".lstrip("/"), encode(node.attributes, text)
+                f"{parent.path}/{text}".lstrip("/"), encode(node.attributes, text), parent.free_base(text)
             )
             self._check_new(parent, text)
         except BaseException as error:
@@ -572,9 +600,44 @@ class FileSystem:
 
     def _open_handle(self, node: FileNode, flags: int) -> int:
         writable = flags & os.O_ACCMODE != os.O_RDONLY
+        if not writable:
+            self._note_read(node)
         node.handles += 1
         node.writers += writable
         return self._handles.add(FileHandle(node=node, stream=self._contents.new_stream(), writable=writable))
+
+    def _note_read(self, node: FileNode) -> None:
+        """Put off the expiry of a file that is opened for reading, where reads count: at most once a day."""
+        if self._settings.read_only or node.parent is None or node.superseded or node.pending():
+            return
+        if renew(node.attributes, time.time()):
+            self._changes.set_attributes(node)
+
+    async def set_treatment(self, path: str, values: Mapping[str, object]) -> None:
+        """Override the rules for one file; "" takes an override back.
+
+        Raises:
+            OSError: there is no such file, or a value is wrong.
+        """
+        node = await self.inspection.find(path)
+        if node is None:
+            raise OSError(errno.ENOENT, "no such file or directory")
+        self._set_treatment(node, values)
+
+    def _set_treatment(self, node: Node, values: Mapping[str, object]) -> None:
+        if not isinstance(node, FileNode) or not stat.S_ISREG(node.attributes.mode):
+            raise OSError(errno.EINVAL, "only plain files are stored by rules")
+        if self._settings.read_only:
+            raise OSError(errno.EROFS, "the mount is read-only")
+        before = replace(node.attributes)
+        try:
+            set_for_file(node, values, self._settings.rules, time.time_ns())
+            self._changes.check_metadata(node)
+        except OSError:
+            node.attributes = before
+            raise
+        node.attributes.touch(content=False)
+        self._changes.set_attributes(node)
 
     async def _truncate(self, node: FileNode, length: int) -> None:
         async with node.exclusively():

@@ -100,7 +100,7 @@ class Inspection:
 
     async def inspect(self, path: str) -> FileStatus | None:
         """What is known of a path, with the store's own answer; None if there is no such file."""
-        node = await self._find(path)
+        node = await self.find(path)
         if node is None:
             return None
         info: ObjectInfo | None = None
@@ -115,7 +115,7 @@ class Inspection:
         told = {name: value for name, value in status.items() if value not in (None, "", (), "not asked")}
         return json.dumps(told).encode()
 
-    async def _find(self, path: str) -> Node | None:
+    async def find(self, path: str) -> Node | None:
         node: Node | None = self._tree.root
         for part in path.split("/") if path not in ("", ".") else ():
             if not isinstance(node, DirectoryNode):

@@ -140,6 +140,7 @@ class DirectoryNode(Node):
         children: known names; complete if `listed_at` is fresh.
         gone: names removed here; a listing begun before the time given is not believed about them.
         absent: names that the store was asked for and has not, with the time of asking.
+        expired: names whose object is there and has expired, with its version and its Last-Modified.
         order: names of the last complete listing, as the store ordered them.
         listed_at: trio time at which the last complete listing was begun.
         large: the listing has more than one page.
@@ -155,6 +156,7 @@ class DirectoryNode(Node):
     children: dict[str, Node] = field(default_factory=dict)
     gone: dict[str, float] = field(default_factory=dict)
     absent: dict[str, float] = field(default_factory=dict)
+    expired: dict[str, tuple[Version, int]] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     listed_at: float = NEVER
     large: bool = False
@@ -178,6 +180,11 @@ class DirectoryNode(Node):
     def key(self) -> str:
         """Key of the marker in the store."""
         return self.prefix or marker_key("")
+
+    def free_base(self, name: str) -> Base:
+        """What the store has under a name that is free here: nothing, or what has expired."""
+        expired = self.expired.get(name)
+        return NOTHING if expired is None else Base(version=expired[0])
 
     def base(self) -> Base:
         """Markers are written without conditions."""
@@ -222,6 +229,7 @@ class Tree:
         parent.children[name] = node
         parent.gone.pop(name, None)
         parent.absent.pop(name, None)
+        parent.expired.pop(name, None)
 
     def attach_new(self, parent: DirectoryNode, name: str, node: DirectoryNode) -> None:
         """Give a directory made here its place: there its content will be, whatever still moves above."""

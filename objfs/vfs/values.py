@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+
+from objfs.upload.rules import RuleSet
 
 if TYPE_CHECKING:
     from objfs.vfs.attributes import Defaults
@@ -19,6 +21,7 @@ class VfsSettings:
         fsync: `remote` makes fsync() wait for the store.
         store_timeout_s: how long close() and fsync() wait for a store that is away.
         sync_every_s: all staged bytes are made durable this often.
+        rules: how files are stored.
     """
 
     defaults: Defaults
@@ -28,6 +31,7 @@ class VfsSettings:
     store_timeout_s: float = 60.0
     read_only: bool = False
     sync_every_s: float = 5.0
+    rules: RuleSet = field(default_factory=RuleSet)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
