@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from objfs_cache.extents import Extents
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _ZERO_BYTES = 1024 * 1024
 FREE_CHECK_BYTES = 8 * 1024 * 1024  # free disk is looked at at least once per so many staged bytes
@@ -186,13 +189,13 @@ class StagedFile:
             self._fd = -1
 
     def discard(self) -> None:
-        """Delete the file, once nobody pins it: its bytes are in the bucket, or nobody wants them."""
+        """Give the file up, once nobody pins it: its bytes are in the bucket, or nobody wants them."""
         self._is_doomed = True
         if self._pins or self._staging.keeps(self):
             return
         self.close()
         self._staging.account(-self.extents.total_bytes)
-        self.path.unlink(missing_ok=True)
+        self._staging.doom(self.path)
 
     def _changed(self) -> None:
         self.synced = False
@@ -227,6 +230,7 @@ class Staging:
         self._ids = itertools.count(next_id)
         self._used_bytes = 0
         self._kept: list[StagedFile] | None = None
+        self._doomed: list[Path] = []
         self._until_check_bytes = 0
 
     @property
@@ -300,6 +304,25 @@ class Staging:
             self._kept.append(staged)
         return self._kept is not None
 
+    def doom(self, path: Path) -> None:
+        """Have a file deleted by the next `sweep` or at the next start: that takes long for a large one."""
+        self._doomed.append(path)
+
+    @property
+    def has_doomed(self) -> bool:
+        """Whether there is something to sweep."""
+        return bool(self._doomed)
+
+    def sweep(self) -> None:
+        """Delete what was given up. Blocks; any thread, several at once too."""
+        with suppress(IndexError):
+            while True:
+                path = self._doomed.pop()
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    log.warning("%s is left until the next start: %s", path, error.strerror)
+
     def reserve(self, length: int) -> None:
         """Raise NoSpaceError unless `length` more bytes fit the budget and leave the floor of free disk."""
         if self._used_bytes + length > self._budget_bytes:
@@ -307,6 +330,9 @@ class Staging:
         self._until_check_bytes -= length
         if self._until_check_bytes <= 0:
             room = self._room_bytes() - length
+            if room < 0 and self._doomed:
+                self.sweep()
+                room = self._room_bytes() - length
             if room < 0:
                 self._until_check_bytes = 0
                 raise NoSpaceError
@@ -374,4 +400,8 @@ def open_staging(
             continue
         if file_id not in wanted:
             os.unlink(entry.path)
-    yield Staging(path, budget_bytes=budget_bytes, floor_fraction=floor_fraction, next_id=greatest + 1)
+    staging = Staging(path, budget_bytes=budget_bytes, floor_fraction=floor_fraction, next_id=greatest + 1)
+    try:
+        yield staging
+    finally:
+        staging.sweep()

@@ -24,9 +24,13 @@ class DiskShare:
         self._blocks = blocks
 
     async def run(self) -> None:
-        """Give up clean blocks while both together are too much, until cancelled."""
-        while self._blocks is not None:
+        """Delete staged files that have served, and clean blocks while all is too much, until cancelled."""
+        while True:
             await trio.sleep(LOOK_EVERY_S)
+            if self._staging.has_doomed:
+                await trio.to_thread.run_sync(self._staging.sweep)
+            if self._blocks is None:
+                continue
             clean_bytes = self._blocks.stats().bytes
             over_bytes = self._staging.used_bytes + clean_bytes - self._staging.budget_bytes
             if clean_bytes and over_bytes > 0:

@@ -36,6 +36,7 @@ def test_the_budget_counts_bytes_once(tmp_path: Path) -> None:
         staged.write(10, bytes(90))
         staged.discard()
         assert staging.used_bytes == 0
+        staging.sweep()
         assert list(tmp_path.iterdir()) == []
 
 
@@ -104,6 +105,7 @@ def test_a_pinned_file_outlives_its_end(tmp_path: Path) -> None:
             staged.close()
             staged.discard()
             assert staged.read(0, 7) == b"read me"
+        staging.sweep()
         assert not staged.path.exists()
         assert staging.used_bytes == 0
 
