@@ -43,7 +43,6 @@ from objfs.read.reader import open_reader
 from objfs.read.values import Source
 from objfs.store.count import CountingStore
 from objfs.store.limit import LimitingStore, PacingStore
-from objfs.store.notes import NotingStore, UploadNotes
 from objfs.store.pace import Traffic
 from objfs.store.probe import ProbedStore, probe_conditions
 from objfs.store.registry import open_store
@@ -203,7 +202,7 @@ async def _open_driver(
     await trio.to_thread.run_sync(check_store, driver, settings)
     if url.scheme in PROBED_SCHEMES and not settings.read_only:
         driver = await trio.to_thread.run_sync(probed, driver, directory.path / "conditions.json")
-    return NotingStore(driver, UploadNotes(directory.path))
+    return driver
 
 
 async def _run(settings: MountSettings, on_ready: Callable[[], None]) -> None:

@@ -213,6 +213,20 @@ def peek_journal(path: Path) -> list[Record]:
     return [_torn_unless_fsynced(_record(row)) if rebooted else _record(row) for row in rows]
 
 
+def peek_notes(path: Path) -> list[str]:
+    """The texts of all notes, without a change to anything; see `peek_journal`."""
+    if not path.exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            _check_version(connection, path)
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'note'").fetchone():
+                return []  # of an older version
+            return [str(row[0]) for row in connection.execute("SELECT text FROM note ORDER BY number")]
+    except sqlite3.Error as error:
+        raise JournalError(f"The journal {path} cannot be read: {error}.") from error
+
+
 def _torn_unless_fsynced(record: Record) -> Record:
     if record.staged is None or record.staged.fsynced:
         return record

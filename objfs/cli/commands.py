@@ -294,6 +294,9 @@ def mount(
         "store_timeout": store_timeout,
         "upload_delay": upload_delay,
         "max_requests": max_requests,
+        "limit_upload": limit_upload,
+        "limit_download": limit_download,
+        "limit_requests": limit_requests,
     }
     switches = {
         "read_only": read_only,
@@ -393,6 +396,112 @@ def rescue(
     return run(target, Path(folder), flags, everything=everything)
 
 
+@app.command(rich_help_panel=_CHANGES)
+def conflicts(
+    path: Annotated[
+        str | None, typer.Argument(metavar="[PATH]", help="In a mount; default: all mounts.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> int:
+    """List copies of files that lost against another writer, beside the file that won."""
+    from objfs.cli.conflicts import conflicts as run
+
+    return run(path, as_json=as_json)
+
+
+@app.command(rich_help_panel=_SETUP)
+def warm(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Files and directories in a mount.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> int:
+    """Fetch files into the cache ahead of need; programs that read come first."""
+    from objfs.cli.warm import warm as run
+
+    return run(paths, as_json=as_json)
+
+
+@app.command(rich_help_panel=_SETUP)
+def pin(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Files and directories in a mount.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> int:
+    """Fetch files, and keep them in the cache, version after version; 'objfs cache show' lists pins."""
+    from objfs.cli.pin import pin as run
+
+    return run(paths, as_json=as_json)
+
+
+@app.command(rich_help_panel=_SETUP)
+def unpin(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="As they were pinned.")],
+) -> int:
+    """Let pinned files leave the cache again when room is needed."""
+    from objfs.cli.pin import unpin as run
+
+    return run(paths)
+
+
+@app.command(rich_help_panel=_MOUNTS)
+def remount(
+    mountpoint: Annotated[str, typer.Argument(metavar="MOUNTPOINT")],
+    options: Annotated[
+        list[str],
+        typer.Option("-o", metavar="OPT=VAL[,OPT=VAL…]", help="cache_size, limit_upload, log_level, …"),
+    ],
+) -> int:
+    """Change options of a running mount, until it is unmounted."""
+    from objfs.cli.remount import remount as run
+    from objfs.cli.settings import find_mountpoint
+
+    return run(find_mountpoint(mountpoint), options)
+
+
+@app.command(rich_help_panel=_SETUP)
+def doctor(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[URL|MOUNTPOINT|NAME]", help="A store or a mount; default: this machine and its mounts."
+        ),
+    ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Write nothing, not even for a moment.")
+    ] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Abort what objfs left unfinished more than a day ago.")
+    ] = False,
+    keys: Annotated[
+        int, typer.Option(metavar="COUNT", min=0, help="How many keys are looked at; 0 for all.")
+    ] = 10_000,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    endpoint_url: _EndpointUrl = None,
+    region: _Region = None,
+    profile: _Profile = None,
+    cache_dir: _CacheDir = None,
+) -> int:
+    """Find out what is wrong, with advice; the status is 1 if something is."""
+    from objfs.cli.doctor import doctor as run
+
+    flags = _given(endpoint_url=endpoint_url, region=region, profile=profile, cache_dir=cache_dir)
+    return run(target, flags, read_only=read_only, clean=clean, keys=keys or None, as_json=as_json)
+
+
+@app.command(rich_help_panel=_SETUP)
+def bench(
+    url: Annotated[str, typer.Argument(metavar="URL|NAME", help="A store that you may write to.")],
+    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the requests and bytes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    endpoint_url: _EndpointUrl = None,
+    region: _Region = None,
+    profile: _Profile = None,
+) -> int:
+    """Measure a store: small and large objects, one and many at a time; leaves nothing behind."""
+    from objfs.cli.bench import bench as run
+
+    flags = _given(endpoint_url=endpoint_url, region=region, profile=profile)
+    return run(url, flags, quick=quick, as_json=as_json)
+
+
 config = typer.Typer(help="Show and check configuration files.", no_args_is_help=True)
 app.add_typer(config, name="config", rich_help_panel=_SETUP)
 
@@ -445,6 +554,22 @@ def cache_clear(
     from objfs.cli.caches import clear
 
     return clear(target, _given(endpoint_url=endpoint_url, cache_dir=cache_dir))
+
+
+@cache.command("verify")
+def cache_verify(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[MOUNTPOINT|URL|NAME]", help="Mounted or not; default: all caches."),
+    ] = None,
+    endpoint_url: _EndpointUrl = None,
+    cache_dir: _CacheDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> int:
+    """Read back all cached blocks and staged files; bad blocks are dropped, damaged changes are told."""
+    from objfs.cli.caches import verify
+
+    return verify(target, _given(endpoint_url=endpoint_url, cache_dir=cache_dir), as_json=as_json)
 
 
 def _given(**texts: str | None) -> dict[str, str]:

@@ -117,3 +117,20 @@ def _open_bar() -> Iterator[Callable[[DrainProgress], None]]:
 def _describe(step: DrainProgress) -> str:
     left = f"{show_files(step.waiting_files)} ({show_bytes(step.waiting_bytes)}) left to upload"
     return f"{left}; the store does not answer: {show_text(step.error)}" if step.error else left
+
+
+@contextmanager
+def open_bar(text: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes with rate and time left: (done, total). Nothing where there is no terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import TransferSpeedColumn as Speed
+
+    described = TextColumn("{task.description}")
+    columns = (described, BarColumn(), DownloadColumn(binary_units=True), Speed(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=max(total, 1))

@@ -82,6 +82,20 @@ def find_target(text: str, flags: Mapping[str, str]) -> Target:
     return Left(settings=_settings_of(record, flags))
 
 
+def settings_of(target: Target, flags: Mapping[str, str]) -> MountSettings:
+    """The settings that reach the store of a target, and its cache.
+
+    Raises:
+        MountError: the record of the mount is gone.
+    """
+    if isinstance(target, Left):
+        return target.settings
+    record = read_record(target.cache_path)
+    if record is None:
+        raise MountError(f"the cache {target.cache_path} does not tell how it is mounted.")
+    return _settings_of(record, flags)
+
+
 def find_all(flags: Mapping[str, str]) -> list[Target]:
     """All mounts of this user, and all caches of the others in which something waits."""
     mounted: list[Target] = []

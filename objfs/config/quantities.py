@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Binary for the bare letters, as in dd, truncate, rclone and systemd; decimal only where "B" is spelled out.
 _SIZE_UNITS = {"": 1, "b": 1} | {
@@ -20,6 +24,7 @@ _TIME_UNITS = {
     "d": 86400.0,
     "w": 604800.0,
 }
+LEAST_RATE_BYTES_S = 64 * 1024  # a block of 256 KiB has to arrive well within the deadline of a read
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -56,22 +61,34 @@ def show_duration(seconds: float) -> str:
 
 def parse_rate(text: str) -> int | None:
     """Bytes per second of `50M/s` or `50M`; None, without a limit, of `off`."""
-    if text.lower() in ("off", "none", "0"):
-        return None
-    count = parse_size(text.removesuffix("/s"))
-    if count < 1:
-        raise ValueError(f"'{text}' is too little; write for instance 50M/s, or off")
+    count = _rate(text, parse_size, "50M/s")
+    if count is not None and count < LEAST_RATE_BYTES_S:
+        raise ValueError(f"'{text}' is too little; the least is {show_size(LEAST_RATE_BYTES_S)}/s")
     return count
 
 
 def parse_request_rate(text: str) -> int | None:
     """Requests per second of `100/s` or `100`; None, without a limit, of `off`."""
-    if text.lower() in ("off", "none", "0"):
+    return _rate(text, _whole_number, "100/s")
+
+
+def _rate(text: str, parser: Callable[[str], int], example: str) -> int | None:
+    if text.strip().lower() in ("off", "none", "0"):
         return None
-    number = text.removesuffix("/s")
-    if not re.fullmatch(r"[0-9]{1,10}", number):
-        raise ValueError(f"'{text}' is no rate; write for instance 100/s, or off")
-    return int(number)
+    number, slash, unit = text.strip().partition("/")
+    try:
+        count = parser(number)
+    except ValueError:
+        count = 0
+    if count < 1 or (slash and unit != "s"):
+        raise ValueError(f"'{text}' is no rate; write for instance {example}, or off")
+    return count
+
+
+def _whole_number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,10}", text.strip()):
+        raise ValueError("no number")
+    return int(text)
 
 
 def show_rate(count: int | None, *, is_size: bool) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from objfs.config import read_records
 from objfs.control.leftovers import peek
+from objfs.control.pins import read_pins
 from objfs.errors import MountError
 from objfs_cache.directory import CacheBusyError, CacheDirectory, CacheError, open_cache_directory
 
@@ -20,7 +21,11 @@ _BLOCK_BYTES = 512  # unit of st_blocks (stat(2))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheFacts:
-    """One cache folder. Sizes are of disk space; `waiting` counts changes that are not uploaded."""
+    """One cache folder. Sizes are of disk space; `waiting` counts changes that are not uploaded.
+
+    Attributes:
+        pins: paths below the mount's root that are kept in it; "" is all.
+    """
 
     path: Path
     url: str
@@ -29,6 +34,7 @@ class CacheFacts:
     staged_bytes: int
     waiting: int
     in_use: bool
+    pins: tuple[str, ...] = ()
 
 
 def find_caches(cache_base: Path) -> list[CacheFacts]:
@@ -45,6 +51,7 @@ def find_caches(cache_base: Path) -> list[CacheFacts]:
                 staged_bytes=_used_bytes(directory.staging_path),
                 waiting=len(peek(record.cache_path)),
                 in_use=_is_in_use(record.cache_path),
+                pins=tuple(read_pins(record.cache_path)),
             )
         )
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from objfs.control.leftovers import peek
 from objfs.errors import MountError
@@ -12,7 +12,7 @@ from objfs_cache.blocks import open_block_cache
 from objfs_cache.directory import CacheError, open_cache_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from objfs_cache.blocks import BlockCache, Verification
@@ -38,6 +38,13 @@ class VerifyResult:
     bad_blocks: int = 0
     checked_staged: int = 0
     bad_staged: tuple[tuple[str, str], ...] = ()
+
+
+def verified_from_json(value: Mapping[str, Any]) -> VerifyResult:
+    """The result out of one line of the control socket."""
+    names = VerifyResult.__dataclass_fields__.keys()
+    fields = {name: value[name] for name in names if name in value}
+    return VerifyResult(**{**fields, "bad_staged": tuple((str(a), str(b)) for a, b in fields["bad_staged"])})
 
 
 def verify_cache(

@@ -86,6 +86,11 @@ class MinioConnection(Connection):
         self._region = region
         self._provider = provider
 
+    @property
+    def region(self) -> str:
+        """See `Connection`."""
+        return self._region
+
     def sign(self, method: str, url: str, headers: dict[str, str]) -> dict[str, str]:
         """See `Connection`."""
         credentials = self._provider.retrieve()

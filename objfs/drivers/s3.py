@@ -84,6 +84,11 @@ class S3Connection(Connection):
         self._region = region
         return super().send(call)
 
+    @property
+    def region(self) -> str:
+        """See `Connection`."""
+        return self._region
+
     def sign(self, method: str, url: str, headers: dict[str, str]) -> dict[str, str]:
         """See `Connection`."""
         request = AWSRequest(method=method, url=url, headers=headers)

@@ -41,7 +41,7 @@ class WarmFile:
     @property
     def size_bytes(self) -> int:
         """Bytes of the version."""
-        return self.source.version.size_bytes
+        return self.source.version.content_bytes
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class Warmer:
     def known_files(self, node: Node) -> Iterator[WarmFile]:
         """Like `files`, as far as they are known without asking the store."""
         for one in self._tree.walk(node):
-            if isinstance(one, FileNode) and one.version is not None and one.version.size_bytes:
+            if isinstance(one, FileNode) and one.version is not None and one.version.content_bytes:
                 if one.superseded or not is_regular(one) or (one.layers and one.layers[-1].complete):
                     continue
                 source = Source(object_id=object_id(one), key=one.key, version=one.version)
@@ -206,7 +206,7 @@ class Warmer:
 
 def block_length(version: Version, index: int, block_bytes: int) -> int:
     """Bytes of one block of a version."""
-    return min((index + 1) * block_bytes, version.size_bytes) - index * block_bytes
+    return min((index + 1) * block_bytes, version.content_bytes) - index * block_bytes
 
 
 def _runs(indexes: list[int], most: int) -> Iterator[tuple[int, int]]:

@@ -86,13 +86,23 @@ class Connection(ABC):
             block=True,
             retries=False,
             timeout=urllib3.Timeout(connect=options.connect_timeout_s, read=options.read_timeout_s),
-            ssl_context=_tls(options) if place.origin.startswith("https:") else None,
+            ssl_context=trusted(options) if place.origin.startswith("https:") else None,
             blocksize=SEND_BLOCK_BYTES,
         )
 
     @abstractmethod
     def sign(self, method: str, url: str, headers: dict[str, str]) -> dict[str, str]:
         """All headers of a request, with the signature; raises UnauthenticatedError without credentials."""
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host, `https://host:port`."""
+        return self._place.origin
+
+    @property
+    @abstractmethod
+    def region(self) -> str:
+        """The region that requests are signed for."""
 
     def send(self, call: Call) -> Answer:
         """Send a call and read the whole answer, whatever its status.
@@ -190,7 +200,8 @@ class _PacedReader:
         return self._file.seek(offset, whence)
 
 
-def _tls(options: StoreOptions) -> ssl.SSLContext:
+def trusted(options: StoreOptions) -> ssl.SSLContext:
+    """The certificates that are trusted."""
     bundle = options.ca_bundle or os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
     try:
         return ssl.create_default_context(cafile=bundle)

@@ -107,6 +107,11 @@ class S3Store:
         """See `ObjectStore`."""
         return S3Tags(self)
 
+    @property
+    def connection(self) -> Connection:
+        """To the bucket."""
+        return self._connection
+
     def head(self, key: str) -> ObjectInfo:
         """See `ObjectStore`."""
         answer = self.send(Call("HEAD", self.check_key(key)))

@@ -1,0 +1,75 @@
+"""Paths that people name -> the mount they are in, and the path below its root."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from objfs.cli import mounts
+from objfs.control import protocol
+from objfs.control.client import NoAnswerError, connect
+from objfs.errors import MountError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from objfs.control.client import ControlClient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A path in a mount; `inner` is below the mount's root, "" for the root itself."""
+
+    mountpoint: Path
+    inner: str
+
+    def connect(self) -> AbstractContextManager[ControlClient]:
+        """A connection to the mount; raises NoAnswerError."""
+        folder = protocol.runtime_dir(os.environ, os.geteuid())
+        return connect(folder / protocol.socket_name(self.mountpoint))
+
+
+def locate(text: str) -> Place:
+    """Where a path is.
+
+    Raises:
+        MountError: it is in no mount of objfs.
+    """
+    path = mounts.resolve_mountpoint(Path(text))
+    place = _place_of(path)
+    if place is None:
+        raise MountError(f"{text} is not in a mount of objfs; 'objfs status' lists the mounts.")
+    resolved = _place_of(Path(os.path.realpath(path))) if place.inner else place
+    return resolved or place
+
+
+def locate_all(texts: Sequence[str]) -> dict[Path, list[Place]]:
+    """All places, by mountpoint, in their order."""
+    found: dict[Path, list[Place]] = {}
+    for text in texts:
+        place = locate(text)
+        found.setdefault(place.mountpoint, []).append(place)
+    return found
+
+
+def explain_silence(mountpoint: Path, error: NoAnswerError) -> MountError:
+    """What to say of a mount that does not answer."""
+    return MountError(
+        f"the objfs of {mountpoint} does not answer ({str(error).rstrip('.')}); see 'objfs status'."
+    )
+
+
+def _place_of(path: Path) -> Place | None:
+    found = [
+        entry.mountpoint
+        for entry in mounts.read_mounts()
+        if entry.fs_type == mounts.FUSE_TYPE and path.is_relative_to(entry.mountpoint)
+    ]
+    if not found:
+        return None
+    mountpoint = max(found, key=lambda one: len(one.parts))
+    inner = str(path.relative_to(mountpoint))
+    return Place(mountpoint=mountpoint, inner="" if inner == "." else inner)
