@@ -49,6 +49,7 @@ from objfs.store.registry import open_store
 from objfs.store.retry import RetryingStore, RetryPolicy
 from objfs.store.threads import ThreadedStore
 from objfs.store.urls import StoreOptions, StoreUrl, s3_endpoint
+from objfs.upload.honour import honoured
 from objfs.upload.rules import RuleSet, build_rule_set
 from objfs.upload.uploader import UploadSettings, load_operations, open_uploader
 from objfs.vfs.attributes import Defaults
@@ -122,7 +123,8 @@ async def _flush(settings: MountSettings, on_progress: Callable[[DrainProgress],
         driver = await _open_driver(stack, settings, directory, traffic)
         limited = PacingStore(LimitingStore(driver, max_requests=settings.max_requests), traffic)
         store = ThreadedStore(RetryingStore(limited, UPLOAD_POLICY))
-        async with open_uploader(store, journal, _upload_settings(settings, delay_s=0.0)) as uploader:
+        upload_settings = await _upload_settings(settings, driver, delay_s=0.0)
+        async with open_uploader(store, journal, upload_settings) as uploader:
             uploader.ledger.restore(load_operations(journal, staging))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_report_progress, uploader, on_progress)
@@ -231,7 +233,7 @@ async def _serve(
     limited = PacingStore(LimitingStore(counting, max_requests=settings.max_requests), traffic)
     store = ThreadedStore(RetryingStore(limited, policy, on_retry=counting.retried))
     upload_store = ThreadedStore(RetryingStore(limited, UPLOAD_POLICY, on_retry=counting.retried))
-    upload_settings = _upload_settings(settings, delay_s=settings.upload_delay_s)
+    upload_settings = await _upload_settings(settings, driver, delay_s=settings.upload_delay_s)
     async with (
         AsyncExitStack() as stack,
         open_reader(store, local.blocks, memory_limit_bytes=settings.memory_limit_bytes) as reader,
@@ -324,8 +326,10 @@ def _open_changes(directory: CacheDirectory, settings: MountSettings) -> Iterato
         yield journal, staging
 
 
-def _upload_settings(settings: MountSettings, *, delay_s: float) -> UploadSettings:
+async def _upload_settings(settings: MountSettings, driver: ObjectStore, *, delay_s: float) -> UploadSettings:
     rules = build_rule_set(settings.rules, origin=settings.origin_metadata, sha256=settings.sha256)
+    if not settings.read_only:
+        rules = await trio.to_thread.run_sync(honoured, rules, driver)
     return UploadSettings(delay_s=delay_s, rules=rules)
 
 
