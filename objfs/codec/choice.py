@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from objfs.store.values import KIB
 
 if TYPE_CHECKING:
-    from objfs.codec.values import Compression
+    from objfs.config.rules import Compression
 
 SAMPLE_BYTES = 64 * KIB  # enough for zstd to show what it can
 MAX_SAMPLES = 8

@@ -15,29 +15,7 @@ SHA256_METADATA = "objfs-sha256"  # of the content, hexadecimal
 FRAME_BYTES = 512 * KIB
 MAX_FRAMES = 2**18  # tables of at most 3 MiB; frames of larger objects grow instead
 MAX_FRAME_BYTES = 64 * MIB  # content of one frame that is taken into memory; ours have this at 16 TiB
-LEVELS = range(1, 23)  # zstd(1), --ultra included
 DEFAULT_LEVEL = 3  # as zstd(1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compression:
-    """How a file is to be compressed.
-
-    Attributes:
-        level: of zstd, 1 to 22.
-        least_size: smaller files are stored plain, in bytes.
-        least_saving: share of the size that compression has to save, or the file is stored plain, 0 to 1.
-    """
-
-    level: int = DEFAULT_LEVEL
-    least_size: int = 4 * KIB
-    least_saving: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.level not in LEVELS:
-            raise ValueError(f"zstd has the levels 1 to 22, not {self.level}")
-        if self.least_size < 0 or not 0 <= self.least_saving < 1:
-            raise ValueError("the least size is not negative, the least saving from 0 to below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

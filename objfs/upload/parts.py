@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from objfs.store.values import MIB, ByteRange, MultipartLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 SINGLE_PUT_BYTES = 16 * MIB  # one request below this: a multipart upload costs two more
 PART_BYTES = 8 * MIB  # four in flight stay well within the default memory limit even where SDKs copy
@@ -83,12 +83,17 @@ def plan_patch(
     return plans
 
 
-def _cut(start: int, stop: int, size: int, limits: MultipartLimits, *, copied: bool) -> list[PartPlan]:
+def cut_range(start: int, stop: int, size: int, limits: MultipartLimits) -> Iterator[tuple[int, int]]:
     """[start, stop) in pieces of `size`, the last one never below the least part size."""
-    plans: list[PartPlan] = []
     while start < stop:
         end = stop if stop - start < size + limits.min_part_bytes else start + size
         end = min(end, start + limits.max_part_bytes)
-        plans.append(PartPlan(byte_range=ByteRange(start=start, stop=end), copied=copied))
+        yield start, end
         start = end
-    return plans
+
+
+def _cut(start: int, stop: int, size: int, limits: MultipartLimits, *, copied: bool) -> list[PartPlan]:
+    return [
+        PartPlan(byte_range=ByteRange(start=low, stop=high), copied=copied)
+        for low, high in cut_range(start, stop, size, limits)
+    ]

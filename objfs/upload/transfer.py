@@ -1,4 +1,4 @@
-"""Moving the bytes of one operation: single puts, parallel parts, patches, copies."""
+"""Moving the bytes of one operation: single puts, parallel parts, patches, copies; plain or compressed."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.errors import (
-    CorruptError,
-    NotFoundError,
-    PreconditionFailedError,
-    StaleVersionError,
-)
+from objfs.codec.marks import content_version, marked
+from objfs.errors import CorruptError, NotFoundError, PreconditionFailedError
 from objfs.store.values import ANY, MIB, ByteRange, Condition, FileSlice, Part, PutOptions, Version
+from objfs.upload.content import Content
+from objfs.upload.packing import Packed, Packer
 from objfs.upload.parts import COPY_PART_BYTES, SINGLE_PUT_BYTES, PartPlan, plan_patch, plan_upload
+from objfs.upload.sending import PartSender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
+    from objfs.config.rules import Compression
     from objfs.store.protocol import AsyncMultipartApi, AsyncObjectStore
     from objfs.upload.operations import Operation
     from objfs.upload.uploads import Uploads
-    from objfs_cache.staging import StagedFile
 
 FILL_BYTES = 8 * MIB  # one GET's worth of base bytes
 
@@ -43,38 +42,31 @@ class Transfer:
         self._part_slots = trio.CapacityLimiter(parallel_parts)
         self._uploads = uploads
         self._on_bytes = on_bytes
+        self._packer = Packer(store, on_bytes=on_bytes)
 
     async def put(self, operation: Operation) -> Version:
         """Make the operation's content the object at its key; conditional on its base."""
-        staged = operation.staged
-        options = operation.stored_options()
-        condition = operation.base.condition
-        if not self._store.capabilities.put_conditions:
-            await self.compare(operation.key, condition)
-            condition = ANY
-        if staged is None and operation.committed is not None:
+        if operation.staged is None and operation.committed is not None:
             raise OSError(errno.EIO, "the staged data is lost or was not durable before a power loss")
-        if staged is None:
+        options = operation.stored_options()
+        if operation.staged is None:
+            condition = await self._condition(operation)
             return await self._store.put(
                 operation.key, operation.body or b"", options=options, condition=condition
             )
-        length = operation.size_bytes
-        multipart = self._store.multipart
-        if multipart is None or length <= SINGLE_PUT_BYTES:
-            await self._fill(operation, staged, 0, length)
-            body = FileSlice(path=staged.path, start=0, length=length)
-            async with self._part_slots if length > MIB else nullcontext():
-                version = await self._store.put(operation.key, body, options=options, condition=condition)
-            self._on_bytes(length)
-            return _checked(operation.key, version, length)
-        plans = None
-        if self._store.compose is not None and operation.base.version is not None and not staged.complete:
-            pieces = list(staged.extents.pieces(0, length))
-            plans = plan_patch(length, staged.base_limit, pieces, multipart.limits)
-        if plans is None:
-            plans = plan_upload(length, multipart.limits)
-        version = await self._put_parts(operation, staged, plans, multipart, options, condition)
-        return _checked(operation.key, version, length)
+        content = Content(self._store, operation, operation.staged)
+        decision = operation.decision
+        compression = decision.treatment.compress if decision is not None else None
+        packed = await self._packer.plan(content, compression, options)
+        digest = await content.sha256() if decision is not None and decision.sha256 else None
+        if packed is not None:
+            told = Version(etag="", size_bytes=0, decoded_bytes=content.length, sha256=digest)
+            version = await self._put_packed(content, packed, compression, marked(options, told))
+            if version is not None:
+                return version.holding(told)
+        told = Version(etag="", size_bytes=0, sha256=digest)
+        version = await self._put_plain(content, marked(options, told))
+        return version.holding(told)
 
     async def copy(
         self,
@@ -84,8 +76,10 @@ class Transfer:
         options: PutOptions | None,
         condition: Condition,
     ) -> Version:
-        """Server-side copy of one version, of any size, conditional on the destination."""
-        source_if_match = version.etag if version is not None else None
+        """Server-side copy of one version, of any size, conditional on the destination.
+
+        The copy holds the same content in the same form, whatever the options say.
+        """
         multipart, compose = self._store.multipart, self._store.compose
         capabilities = self._store.capabilities
         is_small = version is None or version.size_bytes <= capabilities.max_single_put_bytes
@@ -93,37 +87,20 @@ class Transfer:
         if not (capabilities.copy_conditions if in_one else capabilities.complete_conditions):
             await self.compare(key, condition)
             condition = ANY
-        if version is None or is_small or multipart is None or compose is None:
-            return await self._store.copy(
-                source_key, key, source_if_match=source_if_match, options=options, condition=condition
+        if version is None and options is not None:  # not known before, and not to be forgotten
+            version = content_version(await self._store.head(source_key))
+        if options is not None:
+            options = marked(options, version)
+        if version is None or in_one:
+            etag = version.etag if version is not None else None
+            made = await self._store.copy(
+                source_key, key, source_if_match=etag, options=options, condition=condition
             )
-        if options is None:
-            info = await self._store.head(source_key)
-            options = PutOptions(
-                metadata=dict(info.metadata or {}),
-                content_type=info.content_type,
-                content_encoding=info.content_encoding,
-                storage_class=info.storage_class,
-            )
-        upload_id = await self._uploads.begin(multipart, key, options)
-        try:
-            parts = [
-                await compose.copy_part(
-                    source_key,
-                    ByteRange(start=start, stop=min(start + COPY_PART_BYTES, version.size_bytes)),
-                    key,
-                    upload_id,
-                    number,
-                    source_if_match=source_if_match,
-                )
-                for number, start in enumerate(range(0, version.size_bytes, COPY_PART_BYTES), start=1)
-            ]
-            made = await multipart.complete(key, upload_id, parts, condition=condition)
-        except BaseException:
-            await self._uploads.abort(upload_id)
-            raise
-        self._uploads.completed(upload_id)
-        return made
+        else:
+            if options is None:
+                options = await self._options_of(source_key)
+            made = await self._copy_in_parts(source_key, key, version, options, condition)
+        return made.holding(version) if version is not None else made
 
     async def compare(self, key: str, condition: Condition) -> None:
         """Check a condition by HEAD, for stores that would ignore it; a short window remains.
@@ -137,81 +114,195 @@ class Transfer:
         if etag != condition.if_match:
             raise PreconditionFailedError("somebody else changed the object", key=key)
 
+    async def _condition(self, operation: Operation) -> Condition:
+        """The operation's condition on its key, checked now if the store would ignore it."""
+        if self._store.capabilities.put_conditions:
+            return operation.base.condition
+        await self.compare(operation.key, operation.base.condition)
+        return ANY
+
     async def _etag(self, key: str) -> str | None:
         try:
             return (await self._store.head(key)).version.etag
         except NotFoundError:
             return None
 
-    async def _put_parts(
-        self,
-        operation: Operation,
-        staged: StagedFile,
-        plans: list[PartPlan],
-        multipart: AsyncMultipartApi,
-        options: PutOptions,
-        condition: Condition,
+    # -- compressed ---------------------------------------------------------------------------------
+
+    async def _put_packed(
+        self, content: Content, packed: Packed, compression: Compression | None, options: PutOptions
+    ) -> Version | None:
+        """Store compressed; None if that turns out to save too little, and nothing was stored."""
+        operation, multipart = content.operation, self._store.multipart
+        if content.length > SINGLE_PUT_BYTES and multipart is not None:
+            async with self._packer.large_uploads:
+                return await self._put_packed_parts(content, packed, multipart, options)
+        if compression is None:
+            return None
+        async with self._part_slots if content.length > MIB else nullcontext():
+            body = await self._packer.pack_small(content, packed, compression)
+            if body is None:
+                return None
+            condition = await self._condition(operation)
+            version = await self._store.put(operation.key, body, options=options, condition=condition)
+        self._on_bytes(content.length)
+        return _checked(operation.key, version, len(body))
+
+    async def _put_packed_parts(
+        self, content: Content, packed: Packed, multipart: AsyncMultipartApi, options: PutOptions
     ) -> Version:
-        if not self._store.capabilities.complete_conditions:
-            await self.compare(operation.key, operation.base.condition)
-            condition = ANY
-        upload_id = await self._uploads.begin(multipart, operation.key, options)
-        parts: dict[int, Part] = {}
+        key = content.operation.key
+        stored_bytes = 0
 
-        async def send(number: int, plan: PartPlan) -> None:
-            async with self._part_slots:
-                parts[number] = await self._send_part(operation, staged, plan, number, multipart, upload_id)
-            self._on_bytes(plan.byte_range.length)
+        async def send(upload_id: str) -> list[Part]:
+            nonlocal stored_bytes
+            async with trio.open_nursery() as nursery:
+                sender = PartSender(
+                    nursery,
+                    multipart,
+                    self._store.compose,
+                    key=key,
+                    upload_id=upload_id,
+                    slots=self._part_slots,
+                )
+                stored_bytes = await self._packer.pack_parts(content, packed, sender)
+            return sender.parts
 
-        try:
+        version = await self._in_parts(content.operation, multipart, options, send)
+        return _checked(key, version, stored_bytes)
+
+    # -- plain --------------------------------------------------------------------------------------
+
+    async def _put_plain(self, content: Content, options: PutOptions) -> Version:
+        operation, staged, length = content.operation, content.staged, content.length
+        multipart = self._store.multipart
+        if multipart is None or length <= SINGLE_PUT_BYTES:
+            await self._fill(content, 0, length)
+            body = FileSlice(path=staged.path, start=0, length=length)
+            async with self._part_slots if length > MIB else nullcontext():
+                condition = await self._condition(operation)
+                version = await self._store.put(operation.key, body, options=options, condition=condition)
+            self._on_bytes(length)
+            return _checked(operation.key, version, length)
+        plans = None
+        base = content.base
+        if self._store.compose is not None and base is not None and base.decoded_bytes is None:
+            pieces = list(staged.extents.pieces(0, length))
+            plans = plan_patch(length, staged.base_limit, pieces, multipart.limits)
+        if plans is None:
+            plans = plan_upload(length, multipart.limits)
+        version = await self._put_parts(content, plans, multipart, options)
+        return _checked(operation.key, version, length)
+
+    async def _put_parts(
+        self, content: Content, plans: list[PartPlan], multipart: AsyncMultipartApi, options: PutOptions
+    ) -> Version:
+        async def send(upload_id: str) -> list[Part]:
+            parts: dict[int, Part] = {}
+
+            async def send_one(number: int, plan: PartPlan) -> None:
+                async with self._part_slots:
+                    parts[number] = await self._send_part(content, plan, number, multipart, upload_id)
+                self._on_bytes(plan.byte_range.length)
+
             async with trio.open_nursery() as nursery:
                 for number, plan in enumerate(plans, start=1):
-                    nursery.start_soon(send, number, plan)
-            ordered = [parts[number] for number in sorted(parts)]
-            made = await multipart.complete(operation.key, upload_id, ordered, condition=condition)
+                    nursery.start_soon(send_one, number, plan)
+            return [parts[number] for number in sorted(parts)]
+
+        return await self._in_parts(content.operation, multipart, options, send)
+
+    async def _send_part(
+        self,
+        content: Content,
+        plan: PartPlan,
+        number: int,
+        multipart: AsyncMultipartApi,
+        upload_id: str,
+    ) -> Part:
+        wanted, key = plan.byte_range, content.operation.key
+        if plan.copied and self._store.compose is not None and content.base is not None:
+            return await self._store.compose.copy_part(
+                key, wanted, key, upload_id, number, source_if_match=content.base.etag
+            )
+        await self._fill(content, wanted.start, wanted.stop)
+        body = FileSlice(path=content.staged.path, start=wanted.start, length=wanted.length)
+        return await multipart.upload_part(key, upload_id, number, body)
+
+    async def _fill(self, content: Content, start: int, stop: int) -> None:
+        """Fetch what is not staged of [start, stop) from the base into the staged file."""
+        staged = content.staged
+        for first, last in content.holes(start, stop):
+            for low in range(first, last, FILL_BYTES):
+                high = min(low + FILL_BYTES, last)
+                data = await content.read_base(low, high)
+                await trio.to_thread.run_sync(staged.write_bytes, low, data)
+                staged.mark_filled(low, high - low)
+
+    # -- in parts -----------------------------------------------------------------------------------
+
+    async def _in_parts(
+        self,
+        operation: Operation,
+        multipart: AsyncMultipartApi,
+        options: PutOptions,
+        send: Callable[[str], Awaitable[list[Part]]],
+    ) -> Version:
+        """A multipart upload of the parts that `send(upload id)` sends, conditional on the base."""
+        condition = operation.base.condition
+        if not self._store.capabilities.complete_conditions:
+            await self.compare(operation.key, condition)
+            condition = ANY
+        return await self._complete(multipart, operation.key, options, condition, send)
+
+    async def _complete(
+        self,
+        multipart: AsyncMultipartApi,
+        key: str,
+        options: PutOptions,
+        condition: Condition,
+        send: Callable[[str], Awaitable[list[Part]]],
+    ) -> Version:
+        upload_id = await self._uploads.begin(multipart, key, options)
+        try:
+            parts = await send(upload_id)
+            made = await multipart.complete(key, upload_id, parts, condition=condition)
         except BaseException:
             await self._uploads.abort(upload_id)
             raise
         self._uploads.completed(upload_id)
         return made
 
-    async def _send_part(
-        self,
-        operation: Operation,
-        staged: StagedFile,
-        plan: PartPlan,
-        number: int,
-        multipart: AsyncMultipartApi,
-        upload_id: str,
-    ) -> Part:
-        wanted = plan.byte_range
-        if plan.copied and self._store.compose is not None and operation.base.version is not None:
-            return await self._store.compose.copy_part(
-                operation.key,
-                wanted,
-                operation.key,
-                upload_id,
-                number,
-                source_if_match=operation.base.version.etag,
-            )
-        await self._fill(operation, staged, wanted.start, wanted.stop)
-        body = FileSlice(path=staged.path, start=wanted.start, length=wanted.length)
-        return await multipart.upload_part(operation.key, upload_id, number, body)
+    async def _copy_in_parts(
+        self, source_key: str, key: str, version: Version, options: PutOptions, condition: Condition
+    ) -> Version:
+        multipart, compose = self._store.multipart, self._store.compose
+        assert multipart is not None  # noqa: S101  # for the type checker: the caller looked
+        assert compose is not None  # noqa: S101
 
-    async def _fill(self, operation: Operation, staged: StagedFile, start: int, stop: int) -> None:
-        """Fetch what is not staged of [start, stop) from the base into the staged file."""
-        version = operation.base.version
-        stop = min(stop, staged.base_limit)
-        holes = [(a, b) for a, b, is_staged in staged.extents.pieces(start, stop) if not is_staged]
-        if holes and version is None:
-            raise StaleVersionError(f"the object that {operation.path!r} is a change of is gone")
-        for first, last in holes:
-            for at in range(first, last, FILL_BYTES):
-                wanted = ByteRange(start=at, stop=min(at + FILL_BYTES, last))
-                etag = version.etag if version is not None else None
-                blob = await self._store.get(operation.key, byte_range=wanted, if_match=etag)
-                await trio.to_thread.run_sync(staged.write_bytes, wanted.start, blob.data)
-                staged.mark_filled(wanted.start, wanted.length)
+        async def send(upload_id: str) -> list[Part]:
+            return [
+                await compose.copy_part(
+                    source_key,
+                    ByteRange(start=start, stop=min(start + COPY_PART_BYTES, version.size_bytes)),
+                    key,
+                    upload_id,
+                    number,
+                    source_if_match=version.etag,
+                )
+                for number, start in enumerate(range(0, version.size_bytes, COPY_PART_BYTES), start=1)
+            ]
+
+        return await self._complete(multipart, key, options, condition, send)
+
+    async def _options_of(self, key: str) -> PutOptions:
+        info = await self._store.head(key)
+        return PutOptions(
+            metadata=dict(info.metadata or {}),
+            content_type=info.content_type,
+            content_encoding=info.content_encoding,
+            storage_class=info.storage_class,
+        )
 
 
 def _checked(key: str, version: Version, length: int) -> Version:
