@@ -243,6 +243,7 @@ async def _serve(
             settings,
             uploader=uploader,
             cache_figures=local.blocks.stats,
+            staging=local.staging,
             direct_store=ThreadedStore(counting, metadata_threads=1),
         )
         operations, places = Operations(), Places()

@@ -36,6 +36,7 @@ _CacheDir = Annotated[
     ),
 ]
 _MOUNTS, _CHANGES, _SETUP = "Mounts", "Changes on their way", "Settings and caches"
+_SEE = "See what it does"
 _STORE, _CACHE, _FILES, _RUN = "Store", "Cache", "Files", "Daemon"
 
 
@@ -209,7 +210,7 @@ def mount(
         str | None,
         typer.Option(
             metavar="PLACE",
-            help="Prometheus metrics at 127.0.0.1:9400, unix:/path or textfile:/path.prom (default: none).",
+            help="For Prometheus: 127.0.0.1:9400, unix:/PATH or textfile:/PATH.prom.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -342,6 +343,61 @@ def status(
     from objfs.cli.status import status as run
 
     return run(find_mountpoint(mountpoint) if mountpoint else None, as_json=as_json)
+
+
+@app.command(rich_help_panel=_SEE)
+def top(
+    mountpoint: Annotated[
+        str | None, typer.Argument(metavar="[MOUNTPOINT]", help="May be left out if there is only one.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Show one second, and end.")] = False,
+    prices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="write=P,read=P,out=P",
+            help="Of 1,000 requests, and of 1 GB received (default: S3 Standard, 0.005, 0.0004, 0).",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A line for each second.")] = False,
+) -> int:
+    """Watch a mount: operations and latency, bytes, requests and cost, uploads."""
+    from objfs.cli.top import top as run
+
+    return run(mountpoint, once=once, as_json=as_json, prices=prices)
+
+
+@app.command(rich_help_panel=_SEE)
+def trace(
+    mountpoint: Annotated[
+        str | None, typer.Argument(metavar="[MOUNTPOINT]", help="May be left out if there is only one.")
+    ] = None,
+    path: Annotated[
+        str | None,
+        typer.Option(metavar="PATH|GLOB", help="Only this file, what is below it, or names like '*.jpg'."),
+    ] = None,
+    operations: Annotated[
+        list[str] | None, typer.Option("--op", metavar="NAME,…", help="Only these: read, write, lookup, …")
+    ] = None,
+    slow: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only what took at least so long: 50ms.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="An object for each line.")] = False,
+) -> int:
+    """Print what programs ask of a mount, live: who, what, how long."""
+    from objfs.cli.trace import trace as run
+
+    return run(mountpoint, path=path, operations=operations or [], slow=slow, as_json=as_json)
+
+
+@app.command(rich_help_panel=_SEE)
+def stat(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Files and directories in a mount.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> int:
+    """Tell of a file what is uploaded, cached, or waits; its version and key."""
+    from objfs.cli.stat import stat as run
+
+    return run(paths, as_json=as_json)
 
 
 @app.command(rich_help_panel=_CHANGES)

@@ -70,7 +70,13 @@ def _flush_left(settings: MountSettings, *, progress: bool | None) -> DrainProgr
         )
     if not peek(settings.cache_path):
         return None
-    configure_logging(settings.log_path, settings.log_level, os.environ, also_stderr=False)
+    configure_logging(
+        settings.log_path,
+        settings.log_level,
+        os.environ,
+        also_stderr=False,
+        log_format=settings.log_format,
+    )
     from objfs.app import run_flush
 
     with open_display(_LEFT_ADVICE, progress=progress) as display:

@@ -1,7 +1,8 @@
-"""The log: one line per event, nothing secret, no line that a key could forge."""
+"""The log: one line per event as text or JSON, nothing secret, no line that a key could forge."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -10,6 +11,7 @@ import time
 from logging.handlers import WatchedFileHandler
 from typing import TYPE_CHECKING
 
+from objfs.cli.log_limit import LimitedHandler
 from objfs.errors import MountError
 
 if TYPE_CHECKING:
@@ -34,22 +36,31 @@ _PRIORITIES = (
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def configure_logging(path: Path, level: str, environment: Mapping[str, str], *, also_stderr: bool) -> None:
+def configure_logging(
+    path: Path, level: str, environment: Mapping[str, str], *, also_stderr: bool, log_format: str = "text"
+) -> None:
     """Send objfs's events of `level`, and libraries' warnings, to the file, and to stderr too if asked.
+
+    Args:
+        path: the file.
+        level: `debug`, `info`, `warning` or `error`.
+        environment: whose secrets are kept out.
+        also_stderr: in systemd's journal with priorities.
+        log_format: `text` or `json`.
 
     Raises:
         MountError: the file cannot be written.
     """
-    formatter = LineFormatter(known_secrets(environment))
+    secrets = known_secrets(environment)
+    formatter = JsonFormatter(secrets) if log_format == "json" else LineFormatter(secrets)
     handlers: list[logging.Handler] = [_open_file(path)]
     handlers[0].setFormatter(formatter)
     if also_stderr:
         handlers.append(logging.StreamHandler(sys.stderr))
-        in_journal = "JOURNAL_STREAM" in environment
-        handlers[1].setFormatter(JournalFormatter(known_secrets(environment)) if in_journal else formatter)
+        in_journal = "JOURNAL_STREAM" in environment and log_format == "text"
+        handlers[1].setFormatter(JournalFormatter(secrets) if in_journal else formatter)
     root = logging.getLogger()
-    for handler in handlers:
-        root.addHandler(handler)
+    root.addHandler(LimitedHandler(handlers))
     root.setLevel(logging.WARNING)  # botocore's debug lines quote signed requests
     logging.getLogger("objfs").setLevel(level.upper())
     logging.getLogger("objfs_cache").setLevel(level.upper())
@@ -82,6 +93,23 @@ class LineFormatter(logging.Formatter):
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return _URL_PASSWORD.sub(r"\1***", _SECRET_PATTERNS.sub(r"\1***", text))
+
+
+class JsonFormatter(LineFormatter):
+    """One object per line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, maybe `exception`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One event."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        event = {
+            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self._redact(record.getMessage()),
+        }
+        if record.exc_info:
+            event["exception"] = self._redact(self.formatException(record.exc_info))
+        return json.dumps(event)
 
 
 class JournalFormatter(LineFormatter):

@@ -53,7 +53,13 @@ def serve(settings: MountSettings, report: Callable[[Outcome], None]) -> int:
     """Run the mount in this process until it is taken away; returns the exit status."""
     try:
         _raise_open_file_limit()
-        configure_logging(settings.log_path, settings.log_level, os.environ, also_stderr=settings.foreground)
+        configure_logging(
+            settings.log_path,
+            settings.log_level,
+            os.environ,
+            also_stderr=settings.foreground,
+            log_format=settings.log_format,
+        )
         from objfs.app import run_mount  # with trio, pyfuse3 and the SDKs: only in the process that serves
 
         run_mount(settings, on_ready=lambda: report(Outcome(status=0)))

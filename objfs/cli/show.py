@@ -38,3 +38,14 @@ def show_files(count: int) -> str:
 def show_changes(count: int) -> str:
     """`1 change`, `3 changes`."""
     return f"{count:,} change{'' if count == 1 else 's'}"
+
+
+def show_duration(seconds: float | None) -> str:
+    """`45 us`, `1.2 ms`, `350 ms`, `2.5 s`, and nothing for None."""
+    if seconds is None:
+        return ""
+    for unit, name in ((1e-6, "us"), (1e-3, "ms"), (1.0, "s")):
+        count = seconds / unit
+        if count < 999.5 or name == "s":
+            return f"{count:.1f} {name}" if count < 9.95 and name != "us" else f"{count:,.0f} {name}"
+    return ""

@@ -6,10 +6,10 @@ import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from objfs.cli import mounts
-from objfs.cli.show import show_bytes, show_files, show_seconds, show_text
+from objfs.cli.show import show_bytes, show_changes, show_files, show_seconds, show_text
 from objfs.control import protocol
 from objfs.control.client import NoAnswerError, connect, sockets_in
 from objfs.control.values import status_to_json, unknown_mount
@@ -18,9 +18,11 @@ from objfs.errors import MountError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rich.table import Table
+    from rich.console import Group
 
     from objfs.control.values import MountStatus
+
+_PARKED_SHOWN = 5  # enough to see what they have in common
 
 
 def status(path: Path | None, *, as_json: bool) -> int:
@@ -90,59 +92,118 @@ def _remove_stale(socket: Path) -> None:
 def _print_tables(found: list[MountStatus]) -> None:
     from rich.console import Console
 
-    console = Console()
-    for one in found:
-        console.print(_table(one))
+    console = Console(highlight=False)
+    for at, one in enumerate(found):
+        if at:
+            console.print()
+        console.print(_table(one, time.time()))
 
 
-def _table(one: MountStatus) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
+def _table(one: MountStatus, now_s: float) -> Group:
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, show_header=True, title_justify="left", pad_edge=False)
-    table.add_column(escape(show_text(one.mountpoint)), style="bold", no_wrap=True)
-    table.add_column(escape(show_text(one.url)), overflow="fold")
-    for name, text in _rows(one, time.time()):
-        table.add_row(name, escape(show_text(text)))
-    return table
+    head = Text(show_text(one.mountpoint), style="bold")
+    head.append(f"  {show_text(one.url)}", style="not bold")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, min_width=10)
+    table.add_column(overflow="fold")
+    for row in _rows(one, now_s):
+        table.add_row(f"  {row.name}", Text(show_text(row.text), style=row.style))
+    return Group(head, table)
 
 
-def _rows(one: MountStatus, now_s: float) -> list[tuple[str, str]]:
+class _Row(NamedTuple):
+    """One line; `style` is "" for what is as it should be."""
+
+    name: str
+    text: str
+    style: str = ""
+
+
+def _rows(one: MountStatus, now_s: float) -> list[_Row]:
     if one.state == "dead":
-        return [("state", "dead: its objfs has gone; 'objfs mount' or 'objfs umount' cleans it up")]
+        return [
+            _Row(
+                "state", "DEAD: its objfs has gone; 'objfs mount' or 'objfs umount' cleans it up", "bold red"
+            )
+        ]
     if one.state == "silent":
-        return [("state", "its objfs does not answer; is it stopped, or the machine very busy?")]
+        return [
+            _Row(
+                "state", "SILENT: its objfs does not answer; is it stopped, or the machine very busy?", "red"
+            )
+        ]
     mode = "read-only" if one.read_only else f"write-{one.write_mode}"
-    rows = [
-        ("state", f"{one.state} for {show_seconds(now_s - one.started_s)}, {mode}, process {one.pid}"),
-        ("store", _store_text(one, now_s)),
-        ("to upload", _uploads_text(one)),
-        ("uploaded", f"{show_files(one.uploads.uploaded_files)}, {show_bytes(one.uploads.uploaded_bytes)}"),
-        ("cache", _cache_text(one)),
-        ("conflicts", f"{one.uploads.conflicts}"),
-        ("parked", f"{one.uploads.parked_count}"),
+    serving = f"{one.state} for {show_seconds(now_s - one.started_s)}, {mode}, process {one.pid}"
+    return [
+        _Row("state", serving, "" if one.state == "serving" else "yellow"),
+        _store_row(one, now_s),
+        _Row("to upload", _uploads_text(one)),
+        _Row(
+            "uploaded",
+            f"{show_files(one.uploads.uploaded_files)}, {show_bytes(one.uploads.uploaded_bytes)}",
+        ),
+        *_parked_rows(one),
+        *_conflict_rows(one),
+        _Row("cache", _cache_text(one)),
+        _Row("", one.cache.path, "dim"),
+        _Row("log", one.log_path, "dim"),
     ]
-    rows += [("", f"{parked.operation} {parked.key}: {parked.error}") for parked in one.uploads.parked]
-    return [*rows, ("log", one.log_path)]
 
 
-def _store_text(one: MountStatus, now_s: float) -> str:
-    at = f" at {one.store.endpoint_url}" if one.store.endpoint_url else ""
-    if one.store.reachable:
-        return f"reachable{at}"
-    since = f" for {show_seconds(now_s - one.store.offline_since_s)}" if one.store.offline_since_s else ""
-    return f"NOT REACHABLE{at}{since}{f': {one.store.error}' if one.store.error else ''}"
+def _store_row(one: MountStatus, now_s: float) -> _Row:
+    store = one.store
+    at = f" at {store.endpoint_url}" if store.endpoint_url else ""
+    if store.reachable and store.offline_since_s is None:
+        return _Row("store", f"reachable{at}")
+    since = ""
+    if store.offline_since_s:
+        clock = time.strftime("%H:%M:%S", time.localtime(store.offline_since_s))
+        since = f" for {show_seconds(now_s - store.offline_since_s)}, since {clock}"
+    why = f": {store.error.rstrip('.')}." if store.error else "."
+    if store.reachable:
+        return _Row("store", f"reachable{at}, but UPLOADS FAIL{since}{why}", "bold yellow")
+    advice = "" if one.read_only else " Cached files can be read, changes wait here and go out by themselves."
+    return _Row("store", f"NOT REACHABLE{at}{since}{why}{advice}", "bold red")
 
 
 def _uploads_text(one: MountStatus) -> str:
-    if not one.uploads.waiting_files:
-        return "nothing"
-    under_way = f", {one.uploads.in_flight_files} under way" if one.uploads.in_flight_files else ""
-    return f"{show_files(one.uploads.waiting_files)}, {show_bytes(one.uploads.waiting_bytes)}{under_way}"
+    uploads = one.uploads
+    parts = []
+    if uploads.waiting_files:
+        parts.append(f"{show_files(uploads.waiting_files)}, {show_bytes(uploads.waiting_bytes)}")
+    if uploads.waiting_changes:
+        parts.append(f"{show_changes(uploads.waiting_changes)} of names and attributes")
+    if uploads.in_flight_files:
+        parts.append(f"{uploads.in_flight_files} on their way")
+    return ", ".join(parts) or "nothing"
+
+
+def _parked_rows(one: MountStatus) -> list[_Row]:
+    count = one.uploads.parked_count
+    if not count:
+        return []
+    advice = "their data are kept. Mend the cause, then 'objfs flush --retry-parked'; or 'objfs rescue'."
+    rows = [_Row("parked", f"{show_changes(count)} REFUSED by the store; {advice}", "bold red")]
+    shown = one.uploads.parked[:_PARKED_SHOWN]
+    rows += [_Row("", f"{parked.operation} {parked.key}: {parked.error}") for parked in shown]
+    if count > len(shown):
+        rows.append(_Row("", f"... and {count - len(shown):,} more; 'objfs status --json' has them"))
+    return rows
+
+
+def _conflict_rows(one: MountStatus) -> list[_Row]:
+    count = one.uploads.conflicts
+    if not count:
+        return []
+    text = f"{show_files(count)} changed by somebody else first; both versions are kept: 'objfs conflicts'"
+    return [_Row("conflicts", text, "bold yellow")]
 
 
 def _cache_text(one: MountStatus) -> str:
-    rate = one.cache.hit_rate
-    used = f"{show_bytes(one.cache.bytes)} of {show_bytes(one.cache.limit_bytes)}"
-    return f"{used}, hit rate {'-' if rate is None else f'{rate:.0%}'}, {one.cache.path}"
+    cache, rate = one.cache, one.cache.hit_rate
+    used = f"{show_bytes(cache.bytes)} of {show_bytes(cache.limit_bytes)}"
+    staged = f", {show_bytes(cache.staged_bytes)} not uploaded yet" if cache.staged_bytes else ""
+    return used + staged + ("" if rate is None else f", hit rate {rate:.0%}")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from objfs.store.protocol import AsyncObjectStore
     from objfs.upload.status import UploadStatus
     from objfs.upload.uploader import Uploader
+    from objfs_cache.staging import Staging
 
 log = logging.getLogger("objfs.life")
 
@@ -75,11 +76,13 @@ class MountLife:
         *,
         uploader: Uploader,
         cache_figures: Callable[[], CacheFigures],
+        staging: Staging,
         direct_store: AsyncObjectStore,
     ) -> None:
         self._settings = settings
         self._uploader = uploader
         self._cache_figures = cache_figures
+        self._staging = staging
         self._direct_store = direct_store
         self._started_s = time.time()
         self._state: Literal["serving", "leaving"] = "serving"
@@ -110,6 +113,8 @@ class MountLife:
                 path=str(settings.cache_path),
                 bytes=figures.bytes,
                 limit_bytes=figures.limit_bytes,
+                staged_bytes=self._staging.used_bytes,
+                staged_limit_bytes=self._staging.budget_bytes,
                 hits=figures.hits,
                 misses=figures.misses,
             ),

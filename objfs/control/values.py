@@ -63,11 +63,13 @@ class UploadsStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStatus:
-    """The block cache on the local disk."""
+    """The block cache on the local disk, and beside it what is not uploaded yet (`staged_bytes`)."""
 
     path: str
     bytes: int = 0
     limit_bytes: int = 0
+    staged_bytes: int = 0
+    staged_limit_bytes: int = 0
     hits: int = 0
     misses: int = 0
 
@@ -88,7 +90,8 @@ class MountStatus:
      "uploads": {"waiting_files", "waiting_bytes", "waiting_changes", "in_flight_files",
                  "uploaded_files", "uploaded_bytes", "conflicts",
                  "parked_count", "parked": [{"key", "operation", "error"}]},
-     "cache": {"path", "bytes", "limit_bytes", "hits", "misses", "hit_rate"}}
+     "cache": {"path", "bytes", "limit_bytes", "staged_bytes", "staged_limit_bytes",
+               "hits", "misses", "hit_rate"}}
 
     Attributes:
         state: `dead` is a mountpoint whose objfs is gone, `silent` one whose objfs does not answer; all but

@@ -50,5 +50,5 @@ class View:
             raise MountError("the mount is not there yet, or has gone already.")
         found = await inspection.inspect(path)
         if found is None:
-            raise MountError(f"there is no {path} in the mount.")
+            raise MountError("there is no such file in the mount.")
         return found

@@ -99,5 +99,6 @@ def _number(name: str, group: Exception) -> int:
         log.exception("%s failed by a bug", name)
         return errno.EIO
     if isinstance(error, (ObjectStoreError, trio.TooSlowError)):
-        log.warning("%s: %s", name, str(error) or "no answer within the deadline")
+        # The name is part of the text before its values: each operation is a cause of its own to the log.
+        log.warning(f"{name}: %s", str(error) or "no answer within the deadline")
     return number

@@ -43,7 +43,8 @@ class FileStatus:
         conflict_of: path of the file of which this is our copy, after somebody else changed it first.
         staged_bytes: bytes on the local disk that the store has not got.
         cached_bytes, memory_bytes: of the version in the store, on the local disk and in memory.
-        etag, modified_s: of the version this mount shows; None if nothing was stored yet.
+        etag, modified_s: of the version in the store that this mount knows; None if nothing was stored yet.
+        stored_bytes, content_bytes: size of its object, and of what that holds (compressed ones hold more).
         remote: the store's answer just now: does it hold that version.
         entries, waiting_below: of directories: names that are known, and whether changes below wait.
     """
@@ -63,6 +64,7 @@ class FileStatus:
     key: str = ""
     etag: str | None = None
     stored_bytes: int | None = None
+    content_bytes: int | None = None
     modified_s: float | None = None
     remote: RemoteState = "not asked"
     storage_class: str | None = None
@@ -168,6 +170,7 @@ class Inspection:
             memory_bytes=self._reader.held_bytes(name) if name else 0,
             etag=version.etag if version is not None else None,
             stored_bytes=version.size_bytes if version is not None else None,
+            content_bytes=version.content_bytes if version is not None else None,
             modified_s=modified_ns / 1e9 if modified_ns else None,
             remote=remote,
             storage_class=info.storage_class if info is not None else None,
