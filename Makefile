@@ -4,7 +4,7 @@ BIN := .venv/bin
 DEMO := $(CURDIR)/demo
 DEMO_MOUNT := $(BIN)/objfs mount file://$(DEMO)/objects $(DEMO)/mnt --cache-dir $(DEMO)/cache --log-file $(DEMO)/objfs.log
 
-.PHONY: help demo demo-stop test sim check format bench soak clean
+.PHONY: help demo demo-stop test sim check format bench soak clean man release-check test-systemd install-systemd
 
 help:
 	@echo "make demo       mount an embedded store at demo/mnt, to play with"
@@ -13,6 +13,8 @@ help:
 	@echo "make sim        simulated crashes and faults, SEEDS=1000"
 	@echo "make test-systemd  the service under a booted systemd, in a container (root)"
 	@echo "make install-systemd  units, and mount.objfs for fstab (root)"
+	@echo "make man        the manual page, at build/man/objfs.1"
+	@echo "make release-check  build sdist and wheel, and try them in clean environments"
 	@echo "make check      formatting, linters, types, layers"
 	@echo "make bench      speed beside other file systems"
 	@echo "make soak       long tests"
@@ -45,6 +47,15 @@ test-systemd: .make/test
 
 install-systemd: .make/run
 	@systemd/install $(CURDIR)/$(BIN)/objfs
+
+man: .make/run
+	@mkdir -p build/man
+	@$(BIN)/python -m objfs.cli.manual >build/man/objfs.1
+	@echo "man -l build/man/objfs.1"
+
+release-check: .make/check
+	@.ci/install systemd
+	@OBJFS_TEST_RELEASE=1 $(BIN)/python -m pytest tests/packaging $(ARGS)
 
 check: .make/check
 	@$(BIN)/ruff format --check objfs cache tests

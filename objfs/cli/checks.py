@@ -75,7 +75,7 @@ def check_mountpoint(mountpoint: Path, *, nonempty: bool) -> None:
             f"the mountpoint {mountpoint} is not empty; "
             "choose an empty folder, or hide what is there with -o nonempty."
         )
-    if not os.access(mountpoint, os.W_OK):
+    if os.geteuid() != 0 and not os.access(mountpoint, os.W_OK):
         raise MountError(
             f"the mountpoint {mountpoint} is not writable for this user; choose one of your own."
         )

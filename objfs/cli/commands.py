@@ -107,7 +107,7 @@ def mount(
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Holds one cache folder per store (default: ~/.cache/objfs; root: /var/cache/objfs).",
+            help="Cache folders, one per store (~/.cache/objfs; root: /var/cache/objfs).",
             rich_help_panel=_CACHE,
         ),
     ] = None,
@@ -135,7 +135,7 @@ def mount(
         str | None,
         typer.Option(
             metavar="back|through",
-            help="close() returns once a file is on local disk (back, default) or in the store.",
+            help="close() waits for the local disk (back, default) or for the store.",
             rich_help_panel=_FILES,
         ),
     ] = None,
@@ -143,7 +143,7 @@ def mount(
         str | None,
         typer.Option(
             metavar="local|remote",
-            help="fsync() returns once a file survives power loss (local, default) or is in the store.",
+            help="fsync() waits for the local disk (local, default) or for the store.",
             rich_help_panel=_FILES,
         ),
     ] = None,
@@ -244,8 +244,8 @@ def mount(
     compress: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="GLOB=zstd[:LEVEL]",
-            help="Store such files compressed; more by [[mounts.NAME.rules]] of the configuration.",
+            metavar="GLOB=zstd[:N]",
+            help="Store such files compressed; the configuration has more rules.",
             rich_help_panel=_FILES,
         ),
     ] = None,
@@ -499,7 +499,9 @@ def unpin(
 
 @app.command(rich_help_panel=_MOUNTS)
 def remount(
-    mountpoint: Annotated[str, typer.Argument(metavar="MOUNTPOINT")],
+    mountpoint: Annotated[
+        str, typer.Argument(metavar="MOUNTPOINT", help="Where it is, or its name in the configuration.")
+    ],
     options: Annotated[
         list[str],
         typer.Option("-o", metavar="OPT=VAL[,OPT=VAL…]", help="cache_size, limit_upload, log_level, …"),

@@ -25,6 +25,7 @@ _COMPLETION_HELP = {  # shorter than typer's
     "install_completion": "Teach your shell to complete commands and options.",
     "show_completion": "Print what that adds to your shell.",
 }
+_SELDOM = "Seldom needed"
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 
@@ -79,17 +80,18 @@ def _take_over(command: Click) -> None:
         _take_over(child)
 
 
-def describe(command: Click, path: str) -> CommandHelp:
-    """A click command -> its help; hidden commands and options are left out."""
+def describe(command: Click, path: str, *, everything: bool = False) -> CommandHelp:
+    """A click command -> its help; seldom used (hidden) options only with `everything`."""
     arguments: list[Row] = []
     options: dict[str, list[Row]] = {}
     for param in command.params:
-        if getattr(param, "hidden", False):
+        hidden = getattr(param, "hidden", False)
+        if hidden and not everything:
             continue
         if param.param_type_name == "argument":
             arguments.append(Row(names=_argument(param), text=_sentence(getattr(param, "help", ""))))
         else:
-            panel = getattr(param, "rich_help_panel", None) or "Options"
+            panel = _SELDOM if hidden else getattr(param, "rich_help_panel", None) or "Options"
             options.setdefault(panel, []).append(Row(names=_option(param), text=_sentence(param.help)))
     commands: dict[str, list[Row]] = {}
     for name, child in _children(command):
@@ -114,11 +116,11 @@ def describe(command: Click, path: str) -> CommandHelp:
     )
 
 
-def walk(command: Click, path: str) -> Iterator[CommandHelp]:
+def walk(command: Click, path: str, *, everything: bool = False) -> Iterator[CommandHelp]:
     """The help of a command and of all below it, in the order of `--help`."""
-    yield describe(command, path)
+    yield describe(command, path, everything=everything)
     for name, child in _children(command):
-        yield from walk(child, f"{path} {name}")
+        yield from walk(child, f"{path} {name}", everything=everything)
 
 
 def render(command: CommandHelp, columns: int | None = None, *, colour: bool | None = None) -> str:
@@ -167,6 +169,12 @@ def _option(param: Click) -> str:
 
 def _sentence(text: str | None) -> str:
     return " ".join((text or "").split())
+
+
+def _brief(text: str | None) -> str:
+    """What a list of commands has room for: the sentence up to its first semicolon."""
+    head, semicolon, _rest = _sentence(text).partition(";")
+    return f"{head}." if semicolon else head
 
 
 def _wants_colour() -> bool:

@@ -44,6 +44,7 @@ class Actions:
         self._settings = settings
         self._blocks = blocks
         self._knobs = knobs
+        self._filesystem: FileSystem | None = None
         self._warmer: Warmer | None = None
         self._pinning: Pinning | None = None
         self._requests = {
@@ -53,6 +54,7 @@ class Actions:
             "pins": self._pins,
             "verify": self._verify,
             "remount": self._remount,
+            "set": self._set,
         }
 
     def knows(self, name: object) -> bool:
@@ -70,6 +72,7 @@ class Actions:
     @asynccontextmanager
     async def serving(self, filesystem: FileSystem) -> AsyncIterator[None]:
         """The mount is there within the block; pinned files are followed meanwhile."""
+        self._filesystem = filesystem
         self._warmer = filesystem.warmer(self._blocks)
         self._pinning = Pinning(self._settings.cache_path, self._warmer, self._blocks)
         async with trio.open_nursery() as nursery:
@@ -77,7 +80,7 @@ class Actions:
             try:
                 yield
             finally:
-                self._warmer = self._pinning = None
+                self._filesystem = self._warmer = self._pinning = None
                 nursery.cancel_scope.cancel()
 
     async def _warm(self, request: Mapping[str, Any], reply: ActionReply) -> dict[str, Any]:
@@ -136,6 +139,20 @@ class Actions:
         log.info("changed: %s", ", ".join(f"{name}={after.text_of(name)}" for name in options))
         self._settings = after
         return {"changed": {name: [before.text_of(name), after.text_of(name)] for name in options}}
+
+    async def _set(self, request: Mapping[str, Any], _reply: ActionReply) -> dict[str, Any]:
+        values = request.get("values")
+        if not isinstance(values, dict) or not values:
+            raise UsageError("nothing was named that is to be set.")
+        filesystem = self._filesystem
+        if filesystem is None:
+            raise MountError("the mount is not there yet, or is leaving already.")
+        for path in _paths(request):
+            try:
+                await filesystem.set_treatment(path, values)
+            except OSError as error:
+                raise MountError(f"{path}: {error.strerror or error}.") from error
+        return {}
 
     async def _find(self, warmer: Warmer, paths: list[str], counts: WarmCounts) -> list[WarmFile]:
         found: dict[str, WarmFile] = {}

@@ -38,7 +38,14 @@ from objfs.vfs.names import RESERVED_ROOT, check_new_name, decode_name
 from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
 from objfs.vfs.pruning import prune
 from objfs.vfs.replay import replay
-from objfs.vfs.treated import XATTR_PREFIX, parse_value, renew, set_for_file, xattr_value
+from objfs.vfs.treated import (
+    XATTR_PREFIX,
+    check_honoured,
+    parse_value,
+    renew,
+    wanted_attributes,
+    xattr_value,
+)
 from objfs.vfs.values import Caller, SetAttributes, Space, Stat, VfsSettings
 from objfs.vfs.warming import Warmer
 
@@ -108,7 +115,7 @@ class FileSystem:
             rules=settings.rules,
         )
         self._durability = Durability(uploader.ledger, self._changes, staging.path)
-        self.inspection = Inspection(self._tree, self._directories, reader, blocks, store)
+        self.inspection = Inspection(self._tree, self._directories, reader, blocks, store, settings.rules)
 
     # -- names --------------------------------------------------------------------------------------
 
@@ -398,7 +405,7 @@ class FileSystem:
         _check_xattr(name)
         node = self._current(ino)
         if name.startswith(XATTR_PREFIX):
-            self._set_by_xattr(node, name, os.fsdecode(value))
+            await self._set_by_xattr(node, name, os.fsdecode(value))
             return
         before = dict(node.attributes.xattrs)
         node.attributes.xattrs[name] = value
@@ -416,20 +423,20 @@ class FileSystem:
         if name.startswith(XATTR_PREFIX):
             if not isinstance(node, FileNode) or xattr_value(node, name) is None:
                 raise OSError(errno.ENODATA, "not set")
-            self._set_by_xattr(node, name, "")
+            await self._set_by_xattr(node, name, "")
             return
         if node.attributes.xattrs.pop(name, None) is None:
             raise OSError(errno.ENODATA, "no such attribute")
         node.attributes.touch(content=False)
         self._changes.set_attributes(node)
 
-    def _set_by_xattr(self, node: Node, name: str, text: str) -> None:
+    async def _set_by_xattr(self, node: Node, name: str, text: str) -> None:
         key = name.removeprefix(XATTR_PREFIX)
         try:
             value = parse_value(key, text)
         except ValueError as error:
             raise OSError(errno.EINVAL, str(error)) from error
-        self._set_treatment(node, {key: value})
+        await self._set_treatment(node, {key: value})
 
     # -- the whole ----------------------------------------------------------------------------------
 
@@ -622,16 +629,19 @@ class FileSystem:
         node = await self.inspection.find(path)
         if node is None:
             raise OSError(errno.ENOENT, "no such file or directory")
-        self._set_treatment(node, values)
+        await self._set_treatment(node, values)
 
-    def _set_treatment(self, node: Node, values: Mapping[str, object]) -> None:
+    async def _set_treatment(self, node: Node, values: Mapping[str, object]) -> None:
         if not isinstance(node, FileNode) or not stat.S_ISREG(node.attributes.mode):
             raise OSError(errno.EINVAL, "only plain files are stored by rules")
         if self._settings.read_only:
             raise OSError(errno.EROFS, "the mount is read-only")
-        before = replace(node.attributes)
+        wanted = wanted_attributes(node, values, self._settings.rules, time.time_ns())
+        if {"storage_class", "encryption"} & set(values):
+            await check_honoured(self._store, wanted)
+            wanted = wanted_attributes(node, values, self._settings.rules, time.time_ns())
+        before, node.attributes = node.attributes, wanted
         try:
-            set_for_file(node, values, self._settings.rules, time.time_ns())
             self._changes.check_metadata(node)
         except OSError:
             node.attributes = before

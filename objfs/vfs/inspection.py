@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import stat
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import trio
@@ -14,11 +14,15 @@ from objfs.errors import NotFoundError, ObjectStoreError
 from objfs.upload.operations import State
 from objfs.vfs.content import object_id
 from objfs.vfs.nodes import DirectoryNode, FileNode, is_ours
+from objfs.vfs.treated import describe
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from objfs.read.reader import Reader
     from objfs.store.protocol import AsyncObjectStore
     from objfs.store.values import ObjectInfo
+    from objfs.upload.rules import RuleSet
     from objfs.vfs.directories import Directories
     from objfs.vfs.nodes import Node, Tree
     from objfs_cache.blocks import BlockCache
@@ -46,6 +50,8 @@ class FileStatus:
         etag, modified_s: of the version in the store that this mount knows; None if nothing was stored yet.
         stored_bytes, content_bytes: size of its object, and of what that holds (compressed ones hold more).
         remote: the store's answer just now: does it hold that version.
+        treatment: how the next upload would store it by the rules, `set.NAME`: what was set for this file alone,
+            `expires`: when it vanishes.
         entries, waiting_below: of directories: names that are known, and whether changes below wait.
     """
 
@@ -70,6 +76,7 @@ class FileStatus:
     storage_class: str | None = None
     content_type: str | None = None
     content_encoding: str | None = None
+    treatment: Mapping[str, str] = field(default_factory=dict)
     entries: int | None = None
     waiting_below: bool = False
 
@@ -84,12 +91,14 @@ class Inspection:
         reader: Reader,
         blocks: BlockCache | None,
         store: AsyncObjectStore,
+        rules: RuleSet,
     ) -> None:
         self._tree = tree
         self._directories = directories
         self._reader = reader
         self._blocks = blocks
         self._store = store
+        self._rules = rules
 
     def path_of(self, ino: int) -> str:
         """Path of an inode below the mount's root, `.` for the root itself."""
@@ -114,7 +123,7 @@ class Inspection:
     async def as_text(self, node: Node) -> bytes:
         """The value of the extended attribute; asks the store nothing."""
         status = asdict(await self._status(node, None, "not asked"))
-        told = {name: value for name, value in status.items() if value not in (None, "", (), "not asked")}
+        told = {name: value for name, value in status.items() if value not in (None, "", (), {}, "not asked")}
         return json.dumps(told).encode()
 
     async def find(self, path: str) -> Node | None:
@@ -173,6 +182,7 @@ class Inspection:
             content_bytes=version.content_bytes if version is not None else None,
             modified_s=modified_ns / 1e9 if modified_ns else None,
             remote=remote,
+            treatment=describe(node, self._rules) if common.kind == "file" else {},
             storage_class=info.storage_class if info is not None else None,
             content_type=info.content_type if info is not None else None,
             content_encoding=info.content_encoding if info is not None else None,

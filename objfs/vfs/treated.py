@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import errno
+import uuid
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from objfs.config.rules import SETTABLE, describe_treatment
+from objfs.errors import InvalidRequestError, NotSupportedError, ObjectStoreError
+from objfs.store.probe import PROBE_PREFIX
 from objfs.store.values import PutOptions
 from objfs.upload.expiry import (
     EXPIRES_METADATA,
@@ -20,6 +25,7 @@ from objfs.upload.rules import SET_METADATA, overrides_of, overrides_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from objfs.store.protocol import AsyncObjectStore
     from objfs.upload.expiry import Expiry
     from objfs.upload.rules import Decision, RuleSet
     from objfs.vfs.attributes import Attributes
@@ -68,13 +74,15 @@ def renew(attributes: Attributes, now_s: float) -> bool:
     return True
 
 
-def set_for_file(node: FileNode, values: Mapping[str, object], rules: RuleSet, now_ns: int) -> None:
-    """Override the rules for one file; "" takes an override back. Times count from now.
+def wanted_attributes(
+    node: FileNode, values: Mapping[str, object], rules: RuleSet, now_ns: int
+) -> Attributes:
+    """A file's attributes with the rules overridden; "" takes an override back. Times count from now.
 
     Raises:
         OSError: EINVAL: a name is not known, or a value is wrong.
     """
-    attributes = node.attributes
+    attributes = replace(node.attributes)
     if unknown := sorted(set(values) - SETTABLE):
         raise OSError(errno.EINVAL, f"'{unknown[0]}' cannot be set for a file")
     overrides = {**overrides_of(attributes.foreign), **values}
@@ -99,6 +107,23 @@ def set_for_file(node: FileNode, values: Mapping[str, object], rules: RuleSet, n
         attributes.tags = treatment.tags or {}
     if "encryption" in values:
         attributes.encryption = treatment.encryption
+    return attributes
+
+
+async def check_honoured(store: AsyncObjectStore, attributes: Attributes) -> None:
+    """Try a storage class and an encryption with an empty object that is deleted again.
+
+    Raises:
+        OSError: ENOTSUP: the store refuses them.
+    """
+    options = PutOptions(storage_class=attributes.storage_class, encryption=attributes.encryption)
+    key = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
+    try:
+        await store.put(key, b"", options=options)
+    except (InvalidRequestError, NotSupportedError) as error:
+        raise OSError(errno.ENOTSUP, f"the store refuses that ({str(error).rstrip('.')})") from error
+    with suppress(ObjectStoreError):
+        await store.delete([key])
 
 
 def describe(node: FileNode, rules: RuleSet) -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -17,10 +19,10 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = (
-    "systemd,systemd-sysv,dbus,python3,fuse3,libfuse3-3,ca-certificates,libssl3,libffi8,libsqlite3-0,"
+    "systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,python3,fuse3,libfuse3-3,ca-certificates,libssl3,libffi8,libsqlite3-0,"
     "libexpat1,zlib1g,libbz2-1.0,liblzma5,libreadline8,procps"
 )
-AUTOFS = "/dev/autofs"
+AUTOFS, FUSE = "/dev/autofs", "/dev/fuse"
 BUILD_TIMEOUT_S = 900.0
 BOOT_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 120.0
@@ -34,12 +36,13 @@ def missing() -> str | None:
     for tool in ("systemd-nspawn", "nsenter", "debootstrap"):
         if shutil.which(tool) is None and not (tool == "debootstrap" and _root().exists()):
             return f"{tool} is missing"
-    return None if Path("/dev/fuse").exists() else "/dev/fuse is missing"
+    return None if Path(FUSE).exists() else f"{FUSE} is missing"
 
 
 def _root() -> Path:
     cache = os.environ.get("OBJFS_TEST_CACHE")
-    return (Path(cache) if cache else Path.home() / ".cache" / "objfs-tests") / "systemd-root"
+    folder = Path(cache) if cache else Path.home() / ".cache" / "objfs-tests"
+    return folder / f"systemd-root-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]}"
 
 
 def build_root() -> Path:
@@ -83,7 +86,9 @@ class Machine:
         """Boot, and wait until all units have started or failed."""
         seen = [sys.prefix, str(CHECKOUT)] + ([sys.base_prefix] if sys.base_prefix != "/usr" else [])
         binds = [f"--bind-ro={path}" for path in seen]
-        binds += [f"--bind={device}" for device in ("/dev/fuse", AUTOFS) if Path(device).exists()]
+        binds += [f"--bind={self._make_fuse_device()}:{FUSE}"]
+        binds += [f"--bind={AUTOFS}"] if Path(AUTOFS).exists() else []
+        (self.root / "root").chmod(0o755)  # Python may be below it, and users run it, too
         command = ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--register=no", "--keep-unit"]
         with (self.root.parent / "console").open("ab") as console:
             self._process = subprocess.Popen(
@@ -97,6 +102,13 @@ class Machine:
             lambda: self.try_run("systemctl", "is-system-running").stdout.strip() in ("running", "degraded"),
             BOOT_TIMEOUT_S,
         )
+
+    def _make_fuse_device(self) -> Path:
+        """A device for everybody, as udev makes it; the mode of the host's own is none of ours."""
+        device = self.root.parent / "fuse"
+        os.mknod(device, stat.S_IFCHR, os.stat(FUSE).st_rdev)
+        device.chmod(0o666)
+        return device
 
     def power_off(self) -> None:
         """Shut down in order; by force if that takes too long."""
@@ -124,6 +136,31 @@ class Machine:
         return subprocess.run(
             [*enter, *clean, *argv], capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
         )
+
+    def add_user(self, name: str) -> None:
+        """An ordinary user, whose services may run without a login."""
+        self.run("useradd", "--create-home", name)
+        self.run("loginctl", "enable-linger", name)
+
+    def try_as(self, user: str, *argv: str) -> subprocess.CompletedProcess[str]:
+        """Run a command inside as an ordinary user, in the user's home."""
+        uid = self.run("id", "-u", user).strip()
+        become = [
+            "setpriv",
+            f"--reuid={user}",
+            f"--regid={user}",
+            "--init-groups",
+            "env",
+            "-C",
+            f"/home/{user}",
+        ]
+        return self.try_run(*become, f"HOME=/home/{user}", f"XDG_RUNTIME_DIR=/run/user/{uid}", *argv)
+
+    def run_as(self, user: str, *argv: str) -> str:
+        """Run a command inside as an ordinary user, which must succeed."""
+        done = self.try_as(user, *argv)
+        assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+        return done.stdout
 
     def show(self, unit: str, key: str) -> str:
         """A property of a unit."""

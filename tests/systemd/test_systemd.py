@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from pathlib import Path
@@ -11,39 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import servers
-from tests.systemd.machine import AUTOFS, Machine, a_machine, missing
+from tests.systemd.conftest import CONFIG, UNIT, boots_machines
+from tests.systemd.machine import AUTOFS, CHECKOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.systemd.machine import Machine
 
-UNIT = "objfs@data"
-CONFIG = """
-[mounts.data]
-url = "file:///srv/objects"
-mountpoint = "/mnt/data"
-{more}
-"""
-
-pytestmark = pytest.mark.skipif(
-    not (os.environ.get("OBJFS_TEST_SYSTEMD") or os.environ.get("OBJFS_SOAK")),
-    reason="boots containers, about a minute: make test-systemd",
-)
-
-
-@pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
-    """A machine that boots with an enabled mount whose store is not there yet."""
-    why = missing()
-    if why is not None:
-        pytest.skip(why)
-    with a_machine() as machine:
-        machine.file("/etc/objfs/config.toml", CONFIG.format(more=""))
-        (machine.root / "mnt" / "data").mkdir()
-        wants = machine.root / "etc" / "systemd" / "system" / "multi-user.target.wants"
-        wants.mkdir(parents=True, exist_ok=True)
-        (wants / f"{UNIT}.service").symlink_to("/etc/systemd/system/objfs@.service")
-        machine.boot()
-        yield machine
+pytestmark = boots_machines
+DROP_INS = f"/etc/systemd/system/{UNIT}.service.d"
 
 
 def active(machine: Machine) -> bool:
@@ -201,8 +175,33 @@ def test_credentials_passed_on_by_systemd(machine: Machine, minio: servers.Serve
 
 
 def test_how_exposed_it_is(machine: Machine) -> None:
+    assert exposure(machine) <= 3.8
+
+
+def test_as_a_user_without_other_rights(machine: Machine) -> None:
+    machine.run("systemctl", "stop", UNIT)
+    machine.file(f"{DROP_INS}/own-user.conf", (CHECKOUT / "systemd" / "own-user.conf").read_text())
+    machine.file("/etc/fuse.conf", "user_allow_other\n")
+    machine.run("systemd-sysusers")
+    machine.run("chown", "-R", "objfs", "/srv/objects", "/mnt/data")
+    machine.run("systemctl", "daemon-reload")
+    restart(machine, 'upload_delay = "1h"')
+    machine.run("sh", "-c", "echo own >/mnt/data/own")
+    assert machine.run("ps", "-o", "user=", "-p", machine.show(UNIT, "MainPID")).strip() == "objfs"
+    assert exposure(machine) <= 3.5
+    machine.run("systemctl", "stop", UNIT)
+    assert machine.run("stat", "-c", "%U %s", "/srv/objects/own").strip() == "objfs 4"
+    assert machine.show(UNIT, "Result") == "success"
+    assert machine.try_run("findmnt", "/mnt/data").returncode == 1
+    machine.run("rm", "-r", DROP_INS)
+    machine.run("chown", "-R", "root", "/srv/objects", "/mnt/data")
+    machine.run("systemctl", "daemon-reload")
+
+
+def exposure(machine: Machine) -> float:
+    """What systemd-analyze says; the least is 0."""
     last = machine.run("systemd-analyze", "security", "--no-pager", f"{UNIT}.service").splitlines()[-1]
-    assert float(last.split(": ")[1].split(" ")[0]) <= 4.0, last
+    return float(last.split(": ")[1].split(" ")[0])
 
 
 def test_the_journal_can_be_read(machine: Machine) -> None:

@@ -1,0 +1,1 @@
+complete --command objfs --no-files --arguments "(env _OBJFS_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) objfs)" --condition "env _OBJFS_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) objfs"
