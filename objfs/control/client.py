@@ -61,7 +61,7 @@ class ControlClient:
         return self._ask({"command": "stat", "path": path})
 
     def trace(self, path: str, operations: Sequence[str], least_s: float) -> Iterator[TraceEvent | int]:
-        """Live requests until the mount ends: events, and how many were dropped so far where there are any."""
+        """Live requests until the mount ends: events, and now and then how many were dropped so far."""
         from objfs.control.tracing import event_from_json
 
         request = {"command": "trace", "path": path, "operations": [*operations], "least_s": least_s}

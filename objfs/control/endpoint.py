@@ -45,29 +45,22 @@ async def open_metrics(where: str | None, read: Callable[[], Awaitable[Figures]]
         yield
         return
     place = parse_metrics(where)
-    async with trio.open_nursery() as nursery:
-        if place.kind is MetricsKind.TEXTFILE:
-            writer = _TextFile(Path(place.path), read)
-            await writer.write()
-            nursery.start_soon(writer.run)
-            try:
-                yield
-            finally:
-                nursery.cancel_scope.cancel()
-                writer.remove()
-            return
-        listener = _listen(place.kind, place.path, place.host, place.port)
-        server = _Server(read)
-        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
-        nursery.start_soon(trio.serve_listeners, server.serve, listeners)
-        try:
+    if place.kind is MetricsKind.TEXTFILE:
+        async with _open_text_file(Path(place.path), read):
             yield
-        finally:
+        return
+    listener = _listen(place.kind, place.path, place.host, place.port)
+    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, _Server(read).serve, listeners)
+            yield
             nursery.cancel_scope.cancel()
-            listener.close()
-            if place.kind is MetricsKind.UNIX:
-                with suppress(OSError):
-                    os.unlink(place.path)
+    finally:
+        listener.close()
+        if place.kind is MetricsKind.UNIX:
+            with suppress(OSError):
+                os.unlink(place.path)
 
 
 def _listen(kind: MetricsKind, path: str, host: str, port: int) -> socket.socket:
@@ -114,8 +107,13 @@ class _Server:
     async def serve(self, stream: trio.SocketStream) -> None:
         """One connection."""
         async with self._limit, stream:
-            with trio.move_on_after(_REQUEST_TIMEOUT_S), suppress(trio.BrokenResourceError):
-                await self._answer(stream)
+            try:
+                with trio.move_on_after(_REQUEST_TIMEOUT_S):
+                    await self._answer(stream)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # the client left
+            except Exception:  # whatever is wrong with the metrics, the mount goes on
+                log.exception("metrics could not be given out")
 
     async def _answer(self, stream: trio.SocketStream) -> None:
         connection = h11.Connection(h11.SERVER)
@@ -132,7 +130,7 @@ class _Server:
             await _reply(connection, stream, 404, b"see /metrics\n")
         else:
             text = await trio.to_thread.run_sync(exposition, await self._read())
-            await _reply(connection, stream, 200, text)
+            await _reply(connection, stream, 200, text, with_body=request.method == b"GET")
 
 
 async def _receive(connection: h11.Connection, stream: trio.SocketStream) -> h11.Request | None:
@@ -146,7 +144,14 @@ async def _receive(connection: h11.Connection, stream: trio.SocketStream) -> h11
         connection.receive_data(await stream.receive_some(_RECEIVE_BYTES))
 
 
-async def _reply(connection: h11.Connection, stream: trio.SocketStream, status: int, body: bytes) -> None:
+async def _reply(
+    connection: h11.Connection,
+    stream: trio.SocketStream,
+    status: int,
+    body: bytes,
+    *,
+    with_body: bool = True,
+) -> None:
     headers = [
         ("content-type", CONTENT_TYPE),
         ("content-length", str(len(body))),
@@ -154,10 +159,23 @@ async def _reply(connection: h11.Connection, stream: trio.SocketStream, status: 
     ]
     parts = [
         connection.send(h11.Response(status_code=status, headers=headers)),
-        connection.send(h11.Data(data=body)),
+        connection.send(h11.Data(data=body)) if with_body else b"",
         connection.send(h11.EndOfMessage()),
     ]
     await stream.send_all(b"".join(part for part in parts if part))
+
+
+@asynccontextmanager
+async def _open_text_file(path: Path, read: Callable[[], Awaitable[Figures]]) -> AsyncIterator[None]:
+    writer = _TextFile(path, read)
+    await writer.write()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer.run)
+            yield
+            nursery.cancel_scope.cancel()
+    finally:
+        writer.remove()
 
 
 class _TextFile:

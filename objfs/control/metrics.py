@@ -103,7 +103,7 @@ class MountCollector(Collector):
         )
         yield self._labelled(
             "store_errors_total",
-            "Requests that failed, by the error's name; NotFoundError is often an answer as good as any.",
+            "Requests that failed, by the error's name; NotFound is often an answer as good as any.",
             ("kind", "error"),
             (
                 ((name, error.removesuffix("Error")), count)

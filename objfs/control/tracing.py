@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from objfs.observe.operations import Call, Operations
+
+log = logging.getLogger("objfs.trace")
 
 QUEUE_EVENTS = 2048  # half a second of a busy mount: a listener that is later than that loses events
 _KNOWN_COMMANDS = 1024  # names of processes that are gone by the time their file is closed
@@ -147,6 +150,13 @@ class Tracer:
             listener.close()
 
     def _tell(self, call: Call, elapsed_s: float, number: int, result: object) -> None:
+        """Runs within a handler, which nothing that goes wrong here may disturb."""
+        try:
+            self._tell_listeners(call, elapsed_s, number, result)
+        except Exception:
+            log.exception("%s could not be traced", call.operation)
+
+    def _tell_listeners(self, call: Call, elapsed_s: float, number: int, result: object) -> None:
         takers = [one for one in self._listeners if one.wanted.wants_call(call.operation, elapsed_s)]
         if not takers:
             return
