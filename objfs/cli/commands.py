@@ -37,6 +37,7 @@ _CacheDir = Annotated[
 ]
 _MOUNTS, _CHANGES, _SETUP = "Mounts", "Changes on their way", "Settings and caches"
 _SEE = "See what it does"
+_FILE_RULES = "How files are stored"
 _STORE, _CACHE, _FILES, _RUN = "Store", "Cache", "Files", "Daemon"
 
 
@@ -558,6 +559,120 @@ def bench(
 
     flags = _given(endpoint_url=endpoint_url, region=region, profile=profile)
     return run(url, flags, quick=quick, as_json=as_json)
+
+
+@app.command("set", rich_help_panel=_FILE_RULES)
+def set_files(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH… NAME=VALUE…",
+            help="Files in a mount. storage_class, content_type, cache_control, tags, encryption, compress, "
+            "expire_after, expire_idle; NAME= takes it back.",
+        ),
+    ],
+) -> int:
+    """Have single files stored in another way than the rules say."""
+    from objfs.cli.set import set_files as run
+
+    return run(arguments)
+
+
+@app.command(rich_help_panel=_FILE_RULES)
+def expire(
+    target: Annotated[str, typer.Argument(metavar="MOUNTPOINT|URL|NAME")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be deleted.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    endpoint_url: _EndpointUrl = None,
+    region: _Region = None,
+    profile: _Profile = None,
+    cache_dir: _CacheDir = None,
+) -> int:
+    """Delete files that have expired, a thousand at a time."""
+    from objfs.cli.expire import expire as run
+
+    flags = _given(endpoint_url=endpoint_url, region=region, profile=profile, cache_dir=cache_dir)
+    return run(target, flags, dry_run=dry_run, as_json=as_json)
+
+
+@app.command(rich_help_panel=_FILE_RULES)
+def verify(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH|URL…", help="Files and directories in a mount, or a store.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    endpoint_url: _EndpointUrl = None,
+    region: _Region = None,
+    profile: _Profile = None,
+    cache_dir: _CacheDir = None,
+) -> int:
+    """Read files back from the store, and compare them with their checksums."""
+    from objfs.cli.verify import verify as run
+
+    flags = _given(endpoint_url=endpoint_url, region=region, profile=profile, cache_dir=cache_dir)
+    return run(paths, flags, as_json=as_json)
+
+
+rules = typer.Typer(help="Look at upload rules.", no_args_is_help=True)
+app.add_typer(rules, name="rules", rich_help_panel=_FILE_RULES)
+
+
+@rules.command("test")
+def rules_test(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH…", help="Files in a mount, or names below its root.")
+    ],
+    mount_name: Annotated[
+        str | None,
+        typer.Option(
+            "--mount", metavar="NAME", help="A mount of the configuration, or where it is (default: of PATH)."
+        ),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Of the file (default: its own).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> int:
+    """Tell which rule a name meets, and why."""
+    from objfs.cli.rules import test
+
+    return test(paths, mount=mount_name, size=size, as_json=as_json)
+
+
+lifecycle = typer.Typer(help="Have the store itself delete what expires.", no_args_is_help=True)
+app.add_typer(lifecycle, name="lifecycle", rich_help_panel=_FILE_RULES)
+
+
+@lifecycle.command("show")
+def lifecycle_show(
+    target: Annotated[str, typer.Argument(metavar="MOUNTPOINT|URL|NAME")],
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    endpoint_url: _EndpointUrl = None,
+    region: _Region = None,
+    profile: _Profile = None,
+    cache_dir: _CacheDir = None,
+) -> int:
+    """List the store's lifecycle rules."""
+    from objfs.cli.lifecycle import show
+
+    flags = _given(endpoint_url=endpoint_url, region=region, profile=profile, cache_dir=cache_dir)
+    return show(target, flags, as_json=as_json)
+
+
+@lifecycle.command("apply")
+def lifecycle_apply(
+    target: Annotated[str, typer.Argument(metavar="MOUNTPOINT|URL|NAME")],
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    endpoint_url: _EndpointUrl = None,
+    region: _Region = None,
+    profile: _Profile = None,
+    cache_dir: _CacheDir = None,
+) -> int:
+    """Install the lifecycle rules that the upload rules ask for; those of others stay."""
+    from objfs.cli.lifecycle import apply
+
+    flags = _given(endpoint_url=endpoint_url, region=region, profile=profile, cache_dir=cache_dir)
+    return apply(target, flags, as_json=as_json)
 
 
 config = typer.Typer(help="Show and check configuration files.", no_args_is_help=True)

@@ -106,6 +106,14 @@ def rows(one: dict[str, Any]) -> Iterator[tuple[str, str]]:
     kind = [one["storage_class"], one["content_type"], one["content_encoding"]]
     if any(kind):
         yield "stored as", ", ".join(value for value in kind if value)
+    treatment = dict(one["treatment"])
+    if expires := treatment.pop("expires", None):
+        yield "expires", expires
+    own = {name[4:]: treatment.pop(name) for name in list(treatment) if name.startswith("set.")}
+    if own:
+        yield "set", ", ".join(f"{name}={value}" for name, value in own.items())
+    if treatment:
+        yield "next upload", "; ".join(f"{name} {value}" for name, value in treatment.items())
 
 
 def _state(one: dict[str, Any]) -> str:

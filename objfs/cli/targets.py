@@ -132,7 +132,9 @@ def _settings_of(record: MountRecord, flags: Mapping[str, str]) -> MountSettings
     Raises:
         UsageError: flags, variables or files name another endpoint by now.
     """
-    layers = [gather(None, {}), Layer(values=record.options), Layer(values=flags)]
+    general = gather(None, {})
+    values = {name: text for name, text in general.values.items() if name != "rules"}  # the record has them
+    layers = [replace(general, values=values), Layer(values=record.options), Layer(values=flags)]
     settings = settings_for(record.url, record.mountpoint, merge(layers))
     if settings.store_identity != record.store_identity:
         raise UsageError(

@@ -280,6 +280,9 @@ def _treatment(read: Mapping[str, Any]) -> Treatment:
         )
     elif idle := sorted({"level", "compress_min_size", "compress_min_saving"} & set(read)):
         raise ValueError(f'{idle[0]} says nothing without compress = "zstd"')
+    expires = {"expire_after", "expire_idle"} & set(read)
+    if expires and len(read.get("tags", ())) >= MAX_TAGS:
+        raise ValueError(f"files that expire bear a tag of objfs: at most {MAX_TAGS - 1} others have room")
     return Treatment(
         compress=compress,
         storage_class=read.get("storage_class"),

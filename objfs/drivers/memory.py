@@ -98,6 +98,11 @@ class MemoryStore:
         return
 
     @property
+    def integrity(self) -> None:
+        """See `ObjectStore`: no checksums are kept."""
+        return
+
+    @property
     def tags(self) -> MemoryTags:
         """See `ObjectStore`."""
         return MemoryTags(self)

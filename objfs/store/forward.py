@@ -13,6 +13,7 @@ from objfs.store.values import ANY, body_length
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from objfs.store.integrity import IntegrityApi
     from objfs.store.lifecycle import LifecycleApi, TagsApi
     from objfs.store.protocol import ComposeApi, MultipartApi, ObjectStore
     from objfs.store.values import (
@@ -92,6 +93,11 @@ class ForwardingStore:
     def lifecycle(self) -> LifecycleApi | None:
         """See `ObjectStore`; a few rare requests, sent as they are."""
         return self._store.lifecycle
+
+    @property
+    def integrity(self) -> IntegrityApi | None:
+        """See `ObjectStore`; a few rare requests, sent as they are."""
+        return self._store.integrity
 
     @property
     def tags(self) -> TagsApi | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from objfs.errors import InvalidRequestError, ObjectStoreError
+from objfs.store.integrity import PrefixIntegrity
 from objfs.store.lifecycle import PrefixLifecycle, PrefixTags
 from objfs.store.protocol import DEFAULT_PUT
 from objfs.store.values import ANY, Blob, DeleteFailure
@@ -14,6 +15,7 @@ from objfs.store.values import ANY, Blob, DeleteFailure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from objfs.store.integrity import IntegrityApi
     from objfs.store.lifecycle import LifecycleApi, TagsApi
     from objfs.store.protocol import ComposeApi, MultipartApi, ObjectStore
     from objfs.store.values import (
@@ -93,6 +95,12 @@ class PrefixStore:
         """See `ObjectStore`: the rules about objects below the prefix."""
         api = self._store.lifecycle
         return None if api is None else PrefixLifecycle(api, self._root.prefix)
+
+    @property
+    def integrity(self) -> IntegrityApi | None:
+        """See `ObjectStore`."""
+        api = self._store.integrity
+        return None if api is None else PrefixIntegrity(api, self._root.outer)
 
     @property
     def tags(self) -> TagsApi | None:

@@ -24,6 +24,7 @@ from objfs.store.values import (
 )
 
 if TYPE_CHECKING:
+    from objfs.store.integrity import IntegrityApi
     from objfs.store.lifecycle import LifecycleApi, TagsApi
 
 DEFAULT_PUT = PutOptions()
@@ -63,6 +64,9 @@ class ObjectStore(Protocol):
 
     @property
     def tags(self) -> TagsApi | None: ...
+
+    @property
+    def integrity(self) -> IntegrityApi | None: ...
 
     def head(self, key: str) -> ObjectInfo:
         """Facts of one object, metadata included."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from objfs.errors import InvalidRequestError, NotSupportedError, ObjectStoreError, PermissionDeniedError
 from objfs.store.probe import PROBE_PREFIX
 from objfs.store.values import PutOptions
+from objfs.upload.rules import EXPIRY_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROBES_AT_ONCE = 4
+_TAGGED = PutOptions(tags={EXPIRY_TAG: "1d"})
 _REFUSALS = (InvalidRequestError, NotSupportedError, PermissionDeniedError)
 PutOptionsKey = tuple[str | None, str | None, bool]
 _PROBED = ("storage_class", "encryption", "tags")
@@ -35,7 +37,11 @@ def honoured(rules: RuleSet, store: ObjectStore) -> RuleSet:
     encryption and the tags once with an empty object below `.objfs/probe-`, which is deleted again. What
     cannot be found out now is left as it is. Blocks.
     """
-    refused = find_refused(store, _options_of(rules.rules))
+    wanted = _options_of(rules.rules)
+    wants_tags = store.lifecycle is not None and rules.expires
+    if wants_tags:
+        wanted.append(_TAGGED)
+    refused = find_refused(store, wanted)
     kept: list[Rule] = []
     for number, rule in enumerate(rules.rules, start=1):
         asked = {name: _option(rule, name) for name in _PROBED}
@@ -53,7 +59,10 @@ def honoured(rules: RuleSet, store: ObjectStore) -> RuleSet:
             )
         without: dict[str, Any] = dict.fromkeys(set(why) - {"encryption"})
         kept.append(replace(rule, treatment=replace(rule.treatment, **without)) if without else rule)
-    return replace(rules, rules=tuple(kept))
+    tags_expiry = wants_tags and _key(_TAGGED) not in refused
+    if wants_tags and not tags_expiry:
+        log.warning("the store takes no tags, so its own lifecycle rules cannot delete what expires")
+    return replace(rules, rules=tuple(kept), tags_expiry=tags_expiry)
 
 
 def find_refused(store: ObjectStore, wanted: Iterable[PutOptions]) -> dict[PutOptionsKey, ObjectStoreError]:

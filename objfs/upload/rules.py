@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import socket
 import stat
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from objfs.config.rules import (
     treatment_from_json,
     treatment_to_json,
 )
-from objfs.upload.expiry import expiry_metadata, without_expiry
+from objfs.upload.expiry import RENEW_EVERY_S, expiry_metadata, without_expiry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 ORIGIN_METADATA = "objfs-origin"  # host/user
 _EXPIRY_AND_DIGEST_BYTES = 200  # three names and times, a SHA-256 in hex
+EXPIRY_TAG = "objfs-expire"  # days, for instance `7d`
+_DAY_S = 86_400
 SET_METADATA = "objfs-set"  # what was set for this file alone, as url-encoded JSON
 
 
@@ -107,11 +110,13 @@ class RuleSet:
         rules: the first that fits a file decides.
         origin: what objects are to tell of where they come from, or None.
         sha256: objects are to tell the SHA-256 of the file's bytes.
+        tags_expiry: objects that expire bear a tag that the store's own lifecycle rules can act on.
     """
 
     rules: tuple[Rule, ...] = ()
     origin: str | None = None
     sha256: bool = False
+    tags_expiry: bool = False
 
     @property
     def expires(self) -> bool:
@@ -140,7 +145,11 @@ class RuleSet:
         """How a file is to be stored."""
         fitting = (rule.treatment for rule in self.rules if rule.fits(path, size_bytes))
         treatment = next(fitting, PLAIN)
-        return override(treatment, overrides) if overrides else treatment
+        treatment = override(treatment, overrides) if overrides else treatment
+        days = expiry_days(treatment)
+        if not self.tags_expiry or days is None:
+            return treatment
+        return replace(treatment, tags={**(treatment.tags or {}), EXPIRY_TAG: f"{days}d"})
 
     def decide(self, path: str, size_bytes: int, options: PutOptions, now_ns: int) -> Decision:
         """What an upload that starts now is to do; other things than plain files are stored as they are."""
@@ -161,6 +170,15 @@ class RuleSet:
             if seconds is not None and rule.pattern.fullmatch(path)
         ]
         return min(times, default=None)
+
+
+def expiry_days(treatment: Treatment) -> int | None:
+    """Whole days after its upload, or last noted read, when a file has surely expired; None: never."""
+    times = [treatment.expire_after_s]
+    if treatment.expire_idle_s is not None:
+        times.append(treatment.expire_idle_s + RENEW_EVERY_S)
+    known = [math.ceil(seconds / _DAY_S) for seconds in times if seconds is not None]
+    return min(known, default=None)
 
 
 def _pairs_bytes(pairs: Mapping[str, str]) -> int:

@@ -50,8 +50,8 @@ class FileStatus:
         etag, modified_s: of the version in the store that this mount knows; None if nothing was stored yet.
         stored_bytes, content_bytes: size of its object, and of what that holds (compressed ones hold more).
         remote: the store's answer just now: does it hold that version.
-        treatment: how the next upload would store it by the rules, `set.NAME`: what was set for this file alone,
-            `expires`: when it vanishes.
+        treatment: how the next upload would store it, `set.NAME`: what was set for this file alone, `expires`:
+            when it vanishes.
         entries, waiting_below: of directories: names that are known, and whether changes below wait.
     """
 

@@ -111,6 +111,11 @@ class LocalStore:
         return
 
     @property
+    def integrity(self) -> None:
+        """See `ObjectStore`: no checksums are kept."""
+        return
+
+    @property
     def tags(self) -> LocalTags:
         """See `ObjectStore`."""
         return LocalTags(self)

@@ -16,6 +16,7 @@ from objfs.drivers.s3api.headers import (
     kept_headers,
 )
 from objfs.drivers.s3api.http import Call
+from objfs.drivers.s3api.integrity import S3Integrity
 from objfs.drivers.s3api.lifecycle import S3Lifecycle, S3Tags
 from objfs.drivers.s3api.multipart import S3Multipart
 from objfs.drivers.s3api.xml import (
@@ -101,6 +102,11 @@ class S3Store:
     def lifecycle(self) -> S3Lifecycle:
         """See `ObjectStore`."""
         return S3Lifecycle(self)
+
+    @property
+    def integrity(self) -> S3Integrity:
+        """See `ObjectStore`."""
+        return S3Integrity(self)
 
     @property
     def tags(self) -> S3Tags:
