@@ -580,7 +580,7 @@ def set_files(
 
 @app.command(rich_help_panel=_FILE_RULES)
 def expire(
-    target: Annotated[str, typer.Argument(metavar="MOUNTPOINT|URL|NAME")],
+    target: Annotated[str, typer.Argument(metavar="MOUNTPOINT|URL|NAME", help="A mount, or its store.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be deleted.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
     endpoint_url: _EndpointUrl = None,
@@ -628,9 +628,7 @@ def rules_test(
             "--mount", metavar="NAME", help="A mount of the configuration, or where it is (default: of PATH)."
         ),
     ] = None,
-    size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Of the file (default: its own).")
-    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="SIZE", help="Of the file (default: its own).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> int:
     """Tell which rule a name meets, and why."""
@@ -645,7 +643,7 @@ app.add_typer(lifecycle, name="lifecycle", rich_help_panel=_FILE_RULES)
 
 @lifecycle.command("show")
 def lifecycle_show(
-    target: Annotated[str, typer.Argument(metavar="MOUNTPOINT|URL|NAME")],
+    target: Annotated[str, typer.Argument(metavar="MOUNTPOINT|URL|NAME", help="A mount, or its store.")],
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
     endpoint_url: _EndpointUrl = None,
     region: _Region = None,
@@ -661,7 +659,7 @@ def lifecycle_show(
 
 @lifecycle.command("apply")
 def lifecycle_apply(
-    target: Annotated[str, typer.Argument(metavar="MOUNTPOINT|URL|NAME")],
+    target: Annotated[str, typer.Argument(metavar="MOUNTPOINT|URL|NAME", help="A mount, or its store.")],
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
     endpoint_url: _EndpointUrl = None,
     region: _Region = None,
