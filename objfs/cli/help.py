@@ -97,9 +97,7 @@ def describe(command: Click, path: str, *, everything: bool = False) -> CommandH
     for name, child in _children(command):
         panel = getattr(child, "rich_help_panel", None) or "Commands"
         inner = "|".join(inner_name for inner_name, _child in _children(child))
-        commands.setdefault(panel, []).append(
-            Row(names=f"{name} {inner}".rstrip(), text=_sentence(child.help))
-        )
+        commands.setdefault(panel, []).append(Row(names=f"{name} {inner}".rstrip(), text=_brief(child.help)))
     options.setdefault("Options", []).append(Row(names="-h, --help", text="Show this, and exit."))
     sections = [Section(title="", rows=tuple(arguments))] if arguments else []
     sections += [Section(title=title, rows=tuple(rows)) for title, rows in commands.items()]
