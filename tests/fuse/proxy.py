@@ -17,8 +17,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
+
+if TYPE_CHECKING:
+    import ssl
 
 UPSTREAM_TIMEOUT_S = 60.0
 READS = frozenset({"get", "head", "list"})
@@ -134,6 +137,13 @@ class Proxy:
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
+
+    def speak_tls(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on; before the first request."""
+        # The handshake is the handler's: whoever fails it keeps nobody else waiting.
+        self._server.socket = context.wrap_socket(
+            self._server.socket, server_side=True, do_handshake_on_connect=False
+        )
 
     def rule(
         self,
