@@ -115,7 +115,8 @@ def _candidate(operation: Operation, before: Candidate | None) -> Candidate:
     )
     staged = operation.committed
     if staged is not None:
-        made.layers, made.base_key, made.base = [staged], operation.path, operation.base.version
+        made.layers, made.base_key = [staged], operation.path
+        made.base = operation.base.version or operation.lost
         if before is not None and before.layers:  # what shows through is the file as it was before
             made.layers += before.layers
             made.base_key, made.base = before.base_key, before.base

@@ -229,6 +229,7 @@ class Capabilities:
         tags: objects carry tags.
         encryption: the store encrypts as asked for; others refuse to with NotSupportedError.
         listing_metadata: `list(with_metadata=True)` tells metadata.
+        listing_consistent: listings show every change that was answered before they were asked for.
         listing_ordered: listings come in UTF-8 byte order of the keys.
         file_over_prefix: an object `a` and objects below `a/` can exist together.
         paces_bodies: the driver itself keeps bodies to the rates of `StoreOptions.traffic`.
@@ -244,6 +245,7 @@ class Capabilities:
     tags: bool = True
     encryption: bool = True
     listing_metadata: bool = False
+    listing_consistent: bool = True
     listing_ordered: bool = True
     file_over_prefix: bool = True
     paces_bodies: bool = False

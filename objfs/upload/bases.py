@@ -37,6 +37,8 @@ def inherit(
     if is_current and operation.kind is Kind.RENAME and follower.path == operation.source != "":
         follower.base = NOTHING
     if (follower.base, follower.source_base) != before:
+        if follower.base.version is None and follower.lacks_base:  # somebody took it away
+            follower.lost = operation.source_base.version or operation.base.version or before[0].version
         book.write(follower)
     is_tree = follower.kind is Kind.RENAME_TREE and operation.kind is not Kind.RENAME_TREE
     if is_tree and not _moves_between(book, earliest, follower, operation.path):

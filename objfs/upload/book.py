@@ -24,6 +24,7 @@ _IDENTITY = (
     "options",
     "committed",
     "supersedes",
+    "lost",
     "seq",
 )
 

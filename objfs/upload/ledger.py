@@ -75,7 +75,7 @@ class Ledger:
                 operation = Operation(kind=Kind.PUT, path=path, options=options, staged=staged, body=body)
                 operation.base = self._take_over(path, base)
             operation.held = held
-            self._commit_content(operation)
+            operation.note_content()
             if operation.seq == 0:
                 self._append(operation)
             else:
@@ -87,7 +87,7 @@ class Ledger:
         """Journal the present content of a waiting put that a program went on writing to."""
         operation.options = options
         operation.held = held
-        self._commit_content(operation)
+        operation.note_content()
         self._book.write(operation)
         self._take_place(operation)
         self._touch(operation)
@@ -103,7 +103,7 @@ class Ledger:
         if operation.state is State.DONE or operation.staged is None:
             return
         operation.staged.synced = True
-        self._commit_content(operation)
+        operation.note_content()
         self._book.write(operation)
 
     def mkdir(self, path: str, *, options: PutOptions, base: Base = UNKNOWN) -> Operation:
@@ -287,9 +287,6 @@ class Ledger:
         self.touched_at = self._book.now()
         self._book.settle(operation)
         self._book.changed()
-
-    def _commit_content(self, operation: Operation) -> None:
-        operation.committed = operation.staged.state() if operation.staged is not None else None
 
     def _waiting_at(self, path: str, *, directory: bool) -> Operation | None:
         last = self._book.order.last_at(path)

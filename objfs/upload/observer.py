@@ -30,6 +30,14 @@ class Observer(Protocol):
         """Somebody else's object keeps the old path; ours goes to `operation.path`."""
         ...
 
+    async def salvage(self, operation: Operation) -> None:
+        """The version that a put is a change of is gone: stage what can still be had of it.
+
+        Raises:
+            ObjectStoreError: the store cannot be asked now.
+        """
+        ...
+
     def given_up(self, operation: Operation) -> None:
         """The store refused it, and a later change has taken its place: nobody needs its content."""
         ...
@@ -50,6 +58,9 @@ class NoObserver:
         """See `Observer`."""
 
     def conflicted(self, operation: Operation, old_path: str) -> None:
+        """See `Observer`."""
+
+    async def salvage(self, operation: Operation) -> None:
         """See `Observer`."""
 
     def given_up(self, operation: Operation) -> None:

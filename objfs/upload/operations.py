@@ -74,6 +74,7 @@ class Operation:
         staged: the staged file with the content.
         committed: the staged file as it was when last journaled.
         supersedes: tokens of refused operations whose place it takes: objects that bear them are ours.
+        lost: the version that a put is a change of, if it is not in the store any more.
         copied: all of a renamed tree is at its new place too; what is left is to delete the old.
         decision: how a file is stored, once its upload has started.
         held: a program is still writing: do not start.
@@ -94,6 +95,7 @@ class Operation:
     seq: int = 0
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     supersedes: tuple[str, ...] = ()
+    lost: Version | None = None
     copied: bool = False
     decision: Decision | None = None
     held: bool = False
@@ -116,6 +118,23 @@ class Operation:
         if self.committed is not None:
             return self.committed.length
         return len(self.body or b"")
+
+    @property
+    def lacks_base(self) -> bool:
+        """Whether it is a change of a part of an object."""
+        return self.staged is not None and not self.staged.complete
+
+    @property
+    def missing_bytes(self) -> int:
+        """How much of the content only the base has."""
+        if self.staged is None:
+            return 0
+        stop = min(self.staged.base_limit, self.staged.length)
+        return sum(b - a for a, b, is_staged in self.staged.extents.pieces(0, stop) if not is_staged)
+
+    def note_content(self) -> None:
+        """Take the staged file as it is now for the content."""
+        self.committed = self.staged.state() if self.staged is not None else None
 
     def concerns(self, path: str) -> bool:
         """Whether it is about this path, or moves a tree that the path is in."""
@@ -167,6 +186,7 @@ def from_record(record: Record) -> Operation:
         seq=record.seq,
         token=details["token"],
         supersedes=tuple(details.get("supersedes", ())),
+        lost=_base(details.get("lost", False)).version,
         copied=details.get("copied", False),
         decision=Decision.from_json(details["decision"]) if details.get("decision") else None,
         error=details["error"],
@@ -191,6 +211,7 @@ def _details(operation: Operation) -> dict[str, object]:
         "state": operation.state,
         "token": operation.token,
         "supersedes": operation.supersedes,
+        "lost": _base_json(Base(version=operation.lost)),
         "copied": operation.copied,
         "decision": None if operation.decision is None else operation.decision.to_json(),
         "error": operation.error,

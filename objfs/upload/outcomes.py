@@ -22,7 +22,7 @@ from objfs.errors import (
 )
 from objfs.upload.conflicts import conflict_path
 from objfs.upload.expiry import has_expired
-from objfs.upload.lookups import find, find_ours, is_ours, is_superseded
+from objfs.upload.lookups import find, is_ours, is_superseded
 from objfs.upload.observer import NoObserver, Observer
 from objfs.upload.operations import NOTHING, Base, Kind, Operation
 from objfs.upload.outage import AWAY, HOPELESS_ATTEMPTS, Outage, back_off_s
@@ -64,7 +64,7 @@ class Outcomes:
         """Decide what a failed attempt means."""
         if isinstance(error, PreconditionFailedError):
             await self._precondition_failed(operation, error)
-        elif isinstance(error, NotFoundError) and operation.kind is Kind.PUT:
+        elif isinstance(error, (NotFoundError, StaleVersionError)) and operation.kind is Kind.PUT:
             await self._upload_lost(operation, error)
         elif isinstance(error, (ObjectStoreError, StaleVersionError, OSError, ValueError)):
             self.failed(operation, error)
@@ -120,6 +120,8 @@ class Outcomes:
         )
         if found is not None and is_ours(found, operation) and not is_rename:
             self.succeeded(operation, found.version)
+        elif operation.lacks_base and not _is_base(found, operation):
+            await self._base_lost(operation, found)
         elif operation.kind is Kind.SET or source_is_gone:
             self.vanished(operation, "somebody replaced the object", operation.base)
         elif found is None or self._is_free(found, operation):
@@ -135,17 +137,46 @@ class Outcomes:
         is_copied = operation.kind is Kind.RENAME and is_ours(found, operation)
         return is_copied or is_superseded(found, operation) or has_expired(found)
 
-    async def _upload_lost(self, operation: Operation, error: NotFoundError) -> None:
-        """The multipart upload is gone: completed by a request whose answer was lost, or given up."""
+    async def _upload_lost(self, operation: Operation, error: NotFoundError | StaleVersionError) -> None:
+        """The multipart upload is gone: completed by a request whose answer was lost, or given up.
+
+        Or what it copies from is gone.
+        """
         try:
-            ours = await find_ours(self._store, operation)
+            found = await find(self._store, operation.key)
         except ObjectStoreError as failure:
             self.failed(operation, failure)
             return
-        if ours is not None:
-            self.succeeded(operation, ours.version)
+        if found is not None and is_ours(found, operation):
+            self.succeeded(operation, found.version)
+        elif operation.lacks_base and not _is_base(found, operation):
+            await self._base_lost(operation, found)
         else:
             self.failed(operation, error)
+
+    async def _base_lost(self, operation: Operation, found: ObjectInfo | None) -> None:
+        """Somebody replaced or deleted the object that a put is a change of: keep what can be had of it."""
+        try:
+            await self.observer.salvage(operation)
+        except (ObjectStoreError, OSError) as failure:
+            self.failed(operation, failure)
+            return
+        missing = operation.missing_bytes
+        operation.note_content()
+        operation.lost = operation.lost or operation.base.version
+        operation.base = NOTHING
+        self._progress.save(operation)
+        if found is not None:
+            self._conflict(operation)
+        elif not missing:
+            self._progress.retry_later(operation, 0.0, "")
+        if missing:
+            text = (
+                f"somebody replaced the object that this is a change of, and {missing} bytes of it can no "
+                "longer be had; what was written is kept, 'objfs rescue' copies it"
+            )
+            log.error("put %r is parked: %s", operation.path, text)
+            self._park(operation, text)
 
     def _park(self, operation: Operation, error: str) -> None:
         if self._progress.park(operation, error) is not None:
@@ -160,7 +191,14 @@ class Outcomes:
         self._progress.divert(operation, path)
         self.observer.conflicted(operation, old_path)
         log.warning("conflict: somebody changed %r first; our version is kept as %r", old_path, path)
-        self._progress.retry_later(operation, 0.0, "")
+        if operation.missing_bytes == 0:
+            self._progress.retry_later(operation, 0.0, "")
+
+
+def _is_base(found: ObjectInfo | None, operation: Operation) -> bool:
+    """Whether what is there is still what the operation is a change of."""
+    base = operation.base.version
+    return found is not None and base is not None and found.version.etag == base.etag
 
 
 def _is_damage(error: Exception) -> bool:

@@ -23,7 +23,9 @@ async def present_versions(store: AsyncObjectStore, keys: Sequence[str]) -> dict
     """The versions of those keys that exist. A listing that lacks a key is not believed: HEAD tells."""
     wanted = sorted(set(keys))
     found: dict[str, Version] = {}
-    if len(wanted) > HEADS_MAX and store.capabilities.listing_ordered:
+    capabilities = store.capabilities
+    is_told = capabilities.listing_ordered and capabilities.listing_consistent
+    if len(wanted) > HEADS_MAX and is_told:
         found = await _listed(store, wanted)
     limit = trio.CapacityLimiter(PARALLEL_HEADS)
 

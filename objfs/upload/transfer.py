@@ -84,7 +84,7 @@ class Transfer:
         capabilities = self._store.capabilities
         is_small = version is None or version.size_bytes <= capabilities.max_single_put_bytes
         in_one = is_small or multipart is None or compose is None
-        if not (capabilities.copy_conditions if in_one else capabilities.complete_conditions):
+        if in_one and not capabilities.copy_conditions:
             await self.compare(key, condition)
             condition = ANY
         if version is None and options is not None:  # not known before, and not to be forgotten
@@ -251,8 +251,7 @@ class Transfer:
         """A multipart upload of the parts that `send(upload id)` sends, conditional on the base."""
         condition = operation.base.condition
         if not self._store.capabilities.complete_conditions:
-            await self.compare(operation.key, condition)
-            condition = ANY
+            await self.compare(operation.key, condition)  # before all the bytes are sent for nothing
         return await self._complete(multipart, operation.key, options, condition, send)
 
     async def _complete(
@@ -266,6 +265,9 @@ class Transfer:
         upload_id = await self._uploads.begin(multipart, key, options)
         try:
             parts = await send(upload_id)
+            if not self._store.capabilities.complete_conditions:
+                await self.compare(key, condition)
+                condition = ANY
             made = await multipart.complete(key, upload_id, parts, condition=condition)
         except BaseException:
             await self._uploads.abort(upload_id)

@@ -93,6 +93,7 @@ class Uploads:
                 self._forget(note)  # refused: nothing was begun
             else:
                 self._leave(note)
+                self._to_do.set()
             raise
         self._under_way[note.upload_id] = note
         return note.upload_id
@@ -110,6 +111,8 @@ class Uploads:
                 await self._end(note)
             except ObjectStoreError as error:
                 log.info("an upload of %r is aborted later: %s", note.key, error)
+        if note in self._left:
+            self._to_do.set()
 
     async def run(self) -> None:
         """Abort what is left over, until cancelled."""
@@ -166,7 +169,6 @@ class Uploads:
 
     def _leave(self, note: _Note) -> None:
         self._left.append(note)
-        self._to_do.set()
         self._on_change()
 
     def _forget(self, note: _Note) -> None:

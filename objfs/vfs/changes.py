@@ -193,7 +193,7 @@ class Changes:
         operation = self.ledger.delete(node.path, base=node.base())
         self._release(node)
         self._tree.detach(node)
-        parent.gone[name] = PENDING
+        self._hide(parent, name)
         parent.attributes.touch(content=True)
         node.attributes.touch(content=False)
         self._keep(parent)
@@ -219,7 +219,7 @@ class Changes:
         """A file gets another place; a target there loses its name."""
         if node.dirty:
             self.commit(node, held=True)
-        old_parent, source = node.parent, node.path
+        old_parent, old_name, source = node.parent, node.name, node.path
         base = target.base() if target is not None else parent.free_base(name)
         forget_guessed_type(node.attributes, node.name)
         node.attributes.touch(content=False)
@@ -234,6 +234,8 @@ class Changes:
             self._tree.detach(target)
             target.attributes.touch(content=False)
         self._tree.move(node, parent, name)
+        if old_parent is not None:
+            self._hide(old_parent, old_name)
         self._moved(old_parent, parent)
 
     @_one_transaction
@@ -309,6 +311,7 @@ class Changes:
 
     def done(self, operation: Operation, version: Version | None) -> None:
         """See `Observer`."""
+        self._name_left(operation)
         node = self._owners.pop(operation, None)
         if node is None:
             return
@@ -318,6 +321,19 @@ class Changes:
         elif isinstance(node, FileNode):
             self._file_done(node, operation, version)
         self._tree.drop_if_unused(node)
+
+    def _name_left(self, operation: Operation) -> None:
+        """A name was removed in the store too: listings begun from now on are believed about it."""
+        path = operation.path if operation.kind is Kind.DELETE else operation.source
+        above, _, name = path.rpartition("/")
+        parent = self._tree.find(above) if name else None
+        if isinstance(parent, DirectoryNode) and name in parent.gone:
+            self._hide(parent, name)
+
+    def _hide(self, parent: DirectoryNode, name: str) -> None:
+        """A name is gone here; listings are believed about it once the store has been told all about it."""
+        waits = self.ledger.concerns(f"{parent.path}/{name}".lstrip("/"))
+        parent.gone[name] = PENDING if waits else trio.current_time()
 
     def tree_copied(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
         """See `Observer`: everything below the tree is read from its new place from now on."""
@@ -339,6 +355,12 @@ class Changes:
         self._tree.attach(parent, operation.path.rpartition("/")[2], node)
         parent.listed_at = NEVER
         self._kernel.invalidate_entry(parent.ino, old_name)
+
+    async def salvage(self, operation: Operation) -> None:
+        """See `Observer`: what the cache has of it, or a staged file below."""
+        node = self._owners.get(operation)
+        if isinstance(node, FileNode) and operation.staged is not None and operation.staged in node.layers:
+            await self._contents.salvage(node, operation.staged)
 
     def given_up(self, operation: Operation) -> None:
         """See `Observer`."""

@@ -176,6 +176,43 @@ class Contents:
             layer.synced = synced
             return True
 
+    async def salvage(self, node: FileNode, layer: StagedFile) -> None:
+        """Stage what can be had of what lies below a sealed layer, block by block: it is gone in the store.
+
+        Raises:
+            ObjectStoreError: whether it can be had is not known.
+        """
+        stream, step = self.new_stream(), self._reader.block_bytes
+        with layer.pinned():
+            for start in range(0, min(layer.base_limit, layer.length), step):
+                stop = min(start + step, layer.base_limit, layer.length)
+                for low, high, is_staged in list(layer.extents.pieces(start, stop)):
+                    if is_staged or layer not in node.layers:
+                        continue
+                    try:
+                        data = await self._read_below(node, layer, stream, low, high)
+                    except StaleVersionError:
+                        continue
+                    await trio.to_thread.run_sync(layer.write_bytes, low, data)
+                    layer.mark_filled(low, high - low)
+
+    async def _read_below(
+        self, node: FileNode, layer: StagedFile, stream: ReadStream, start: int, stop: int
+    ) -> bytes:
+        """Bytes that show through a layer."""
+        chunks: list[bytes] = []
+        below = node.layers.index(layer) + 1
+        if node.version is None and below == len(node.layers):
+            raise StaleVersionError("nothing is known of what was changed")
+        for low, high, held_by, remote in list(_resolve(node.layers, below, node.version, start, stop)):
+            if held_by is not None:
+                chunks.append(await _read_layer(held_by, low, high - low))
+            elif remote:
+                chunks.append(await self._read_version(node, stream, low, high - low))
+            else:
+                chunks.append(bytes(high - low))
+        return b"".join(chunks)
+
     async def _read_version(self, node: FileNode, stream: ReadStream, offset: int, length: int) -> bytes:
         while True:
             version, key = node.version, node.key

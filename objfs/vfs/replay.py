@@ -54,7 +54,7 @@ class _Replay:
         elif operation.body is not None and stat.S_ISLNK(node.attributes.mode):
             node.target = operation.body
         if node.version is None:
-            node.version = operation.base.version
+            node.version = operation.base.version or operation.lost
         self._changes.restore(operation, node)
 
     def _set(self, operation: Operation) -> None:

@@ -8,8 +8,24 @@ import os
 import sys
 import time
 import traceback
+from typing import TYPE_CHECKING
 
+from tests.sim.others import OthersPlan, simulate_others
 from tests.sim.simulation import Plan, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _plain(seed: int, log: Callable[[str], None]) -> None:
+    simulate(Plan.of(seed), log)
+
+
+def _others(seed: int, log: Callable[[str], None]) -> None:
+    simulate_others(OthersPlan.of(seed), log)
+
+
+KINDS = {"plain": _plain, "others": _others}
 
 
 def _tell(line: str) -> None:
@@ -22,33 +38,36 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=100, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="only this one, told in full")
+    parser.add_argument("--kind", choices=[*KINDS, "all"], default="all", help="what happens in them")
     parser.add_argument("--go-on", action="store_true", help="do not stop at the first failure")
     arguments = parser.parse_args()
+    kinds = list(KINDS) if arguments.kind == "all" else [arguments.kind]
     logging.getLogger("objfs").setLevel(logging.CRITICAL)
     if arguments.seed is not None:
-        plan = Plan.of(arguments.seed)
-        sys.stdout.write(f"{plan}\n")
-        simulate(plan, _tell)
+        for kind in kinds:
+            KINDS[kind](arguments.seed, _tell)
         return 0
-    start_s, failed, seed = time.monotonic(), 0, arguments.first
+    start_s, failed, count = time.monotonic(), 0, 0
     for seed in range(arguments.first, arguments.first + arguments.seeds):
-        try:
-            simulate(Plan.of(seed))
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            failed += 1
-            lines = (
-                traceback.format_exception_only(error)
-                if arguments.go_on
-                else traceback.format_exception(error)
-            )
-            sys.stdout.write(f"{''.join(lines)[-3000:]}\nagain: python -m tests.sim --seed {seed}\n")
-            if not arguments.go_on:
-                break
-    count = seed - arguments.first + 1
-    sys.stdout.write(f"{count} seeds, {failed} failed, {time.monotonic() - start_s:.1f} s\n")
+        for kind in kinds:
+            count += 1
+            failed += not _holds(kind, seed, briefly=arguments.go_on)
+        if failed and not arguments.go_on:
+            break
+    _tell(f"{count} runs, {failed} failed, {time.monotonic() - start_s:.1f} s")
     return 1 if failed else 0
+
+
+def _holds(kind: str, seed: int, *, briefly: bool) -> bool:
+    try:
+        KINDS[kind](seed, lambda _line: None)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        tell = traceback.format_exception_only if briefly else traceback.format_exception
+        _tell(f"{''.join(tell(error))[-3000:]}\nagain: python -m tests.sim --kind {kind} --seed {seed}")
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tests.sim.program import Program
 from tests.sim.store import FAIR, KillSwitch, SimulatedStore, Weather, without_conditions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from tests.sim.model import Entry, Result
 
@@ -313,10 +313,14 @@ def simulate(plan: Plan, log: Callable[[str], None] = lambda _line: None) -> Non
     Raises:
         SimulationError: a promise was broken.
     """
+    in_a_world(plan.seed, lambda caches: Simulation(plan, caches, log).main())
+
+
+def in_a_world(seed: int, main: Callable[[Caches], Awaitable[None]]) -> None:
+    """Run something with cache directories, under simulated time."""
     top = Path(tempfile.mkdtemp(prefix="objfs-sim-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     try:
-        simulation = Simulation(plan, Caches(top), log)
-        run(plan.seed, simulation.main)
+        run(seed, lambda: main(Caches(top)))
     except BaseExceptionGroup as group:
         error = first_error(group)
         if isinstance(error, Exception):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from objfs.drivers.memory import MemoryStore
+from objfs.drivers.memory import MemoryStore, _Object
 from objfs.errors import CorruptError, ObjectStoreError, ThrottledError, UnavailableError
 from objfs.store.protocol import DEFAULT_PUT
 from objfs.store.values import (
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import builtins
     import random
     from collections.abc import Callable, Sequence
+
+    from tests.sim.witness import Witness
 
 T = TypeVar("T")
 
@@ -77,12 +79,14 @@ class Weather:
         refused: it fails before it takes effect.
         lost: it takes effect, and the answer is lost.
         slow: it takes up to half a minute.
+        stalled: a write is never answered, whether it took effect or not.
         attempts: how often a request is sent before the caller hears of the failure.
     """
 
     refused: float = 0.0
     lost: float = 0.0
     slow: float = 0.0
+    stalled: float = 0.0
     attempts: int = 4
     latency_s: tuple[float, float] = (0.001, 0.05)
 
@@ -100,6 +104,8 @@ class SimulatedStore:
         before_request: called with name and key of each request; may raise.
         lose: whether the answer to a request that took effect is lost.
         violations: what the mount did to others' objects without asking.
+        witness: whoever watches who destroys whose versions.
+        stale_s: listings show the store as it was up to so long ago.
     """
 
     dice: random.Random
@@ -114,12 +120,15 @@ class SimulatedStore:
     memory: MemoryStore = field(default_factory=lambda: MemoryStore(limits=LIMITS))
     foreign: set[str] = field(default_factory=set)
     violations: list[str] = field(default_factory=list)
+    witness: Witness | None = None
+    stale_s: float = 0.0
     requests: int = 0
     log: Callable[[str], None] = field(default=lambda _line: None)
     before_request: Callable[[str, str], None] = field(default=lambda _name, _key: None)
     lose: Callable[[str, str], bool] = field(default=lambda _name, _key: False)
 
     def __post_init__(self) -> None:
+        self._history: builtins.list[tuple[float, dict[str, _Object]]] = []
         if self.content_etags:
             self.memory._new_etag = _content_etag  # type: ignore[method-assign]
 
@@ -143,7 +152,21 @@ class SimulatedStore:
 
     def write_foreign(self, key: str, data: bytes) -> None:
         """Somebody else writes."""
+        before = self.memory._objects.get(key)
+        if self.witness is not None:
+            self.witness.foreign_write(data, None if before is None else before.data)
+        self._remember()
         self.foreign.add(self.memory.put(key, data).etag)
+        self._remember()
+
+    def delete_foreign(self, key: str) -> None:
+        """Somebody else deletes."""
+        before = self.memory._objects.get(key)
+        if self.witness is not None and before is not None:
+            self.witness.foreign_delete(before.data)
+        self._remember()
+        self.memory.delete([key])
+        self._remember()
 
     def copy_limit(self, most_bytes: int) -> None:
         """Larger objects are copied in parts."""
@@ -173,7 +196,7 @@ class SimulatedStore:
             self._judge("PUT", key, condition)
             return self.memory.put(key, body, options=options, condition=condition)
 
-        return await self._request("PUT", key, send)
+        return await self._request("PUT", key, send, conditional=condition != ANY)
 
     async def delete(self, keys: Sequence[str]) -> builtins.list[DeleteFailure]:
         assert 0 < len(keys) <= 1000
@@ -204,7 +227,7 @@ class SimulatedStore:
             max_keys=min(max_keys, 7),
             with_metadata=with_metadata and self.capabilities.listing_metadata,
         )
-        return await self._request("LIST", prefix, call)
+        return await self._request("LIST", prefix, functools.partial(self._list, call))
 
     async def copy(
         self,
@@ -224,7 +247,8 @@ class SimulatedStore:
                 source_key, key, source_if_match=source_if_match, options=options, condition=condition
             )
 
-        return await self._request(f"COPY {source_key} to", key, send)
+        compared = condition != ANY or (source_key == key and source_if_match is not None)
+        return await self._request(f"COPY {source_key} to", key, send, conditional=compared)
 
     # -- multipart and compose ----------------------------------------------------------------------
 
@@ -245,7 +269,7 @@ class SimulatedStore:
             self._judge("COMPLETE", key, condition)
             return self.memory.multipart.complete(key, upload_id, parts, condition=condition)
 
-        return await self._request("COMPLETE", key, send)
+        return await self._request("COMPLETE", key, send, conditional=condition != ANY)
 
     async def abort(self, key: str, upload_id: str) -> None:
         await self._request("ABORT", key, functools.partial(self.memory.multipart.abort, key, upload_id))
@@ -277,12 +301,20 @@ class SimulatedStore:
 
     # -- weather ------------------------------------------------------------------------------------
 
-    async def _request(self, name: str, key: str, send: Callable[[], T], *, attempts: int | None = None) -> T:
+    async def _request(
+        self,
+        name: str,
+        key: str,
+        send: Callable[[], T],
+        *,
+        attempts: int | None = None,
+        conditional: bool = False,
+    ) -> T:
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await self._send(name, key, send)
+                return await self._send(name, key, send, conditional=conditional)
             except ObjectStoreError as error:
                 error.after_retry = attempt > 1
                 self.log(f"{name} {key}: {type(error).__name__}")
@@ -290,7 +322,7 @@ class SimulatedStore:
                     raise
             await trio.sleep(self.dice.uniform(0.05, 0.5))
 
-    async def _send(self, name: str, key: str, send: Callable[[], T]) -> T:
+    async def _send(self, name: str, key: str, send: Callable[[], T], *, conditional: bool) -> T:
         self.requests += 1
         self.before_request(name, key)
         self.switch.tick()
@@ -302,7 +334,12 @@ class SimulatedStore:
             raise dice.choice([ThrottledError, UnavailableError, CorruptError])("Refused.", key=key)
         if self.switch.dead:
             await trio.sleep_forever()
-        answer = send()
+        is_write = not name.startswith(("HEAD", "LIST", "GET"))
+        if weather.stalled and is_write and dice.random() < weather.stalled:
+            if dice.random() < 0.5:
+                self._witnessed(name, key, send, conditional=conditional)
+            await trio.sleep_forever()
+        answer = self._witnessed(name, key, send, conditional=conditional)
         self.log(f"{name} {key}")
         self.switch.tick()
         await trio.sleep(dice.uniform(*weather.latency_s))
@@ -310,10 +347,66 @@ class SimulatedStore:
             raise UnavailableError("The answer is lost.", key=key)
         return answer
 
+    def _witnessed(self, name: str, key: str, send: Callable[[], T], *, conditional: bool) -> T:
+        """Have a request take effect, before witnesses."""
+        if self.witness is None:
+            return send()
+        before = self._remember()
+        try:
+            return send()
+        finally:
+            self._tell(self.witness, name, key, before, conditional=conditional)
+
+    def _tell(
+        self, witness: Witness, name: str, key: str, before: dict[str, _Object], *, conditional: bool
+    ) -> None:
+        told: builtins.list[str] = []
+        if name in ("HEAD", "GET"):
+            told = [key]
+        elif name == "LIST" and not self.stale_s:
+            told = [one for one in {*before, *witness.compared} if one.startswith(key)]
+        elif name.startswith("COPY "):
+            told = [name.split(" ")[1]]
+        for one in told:
+            witness.saw(one, before[one].data if one in before else None, compared=name != "LIST")
+        after = self.memory._objects
+        for one in {*before, *after}:
+            old, new = before.get(one), after.get(one)
+            if old is not new:
+                lost = None if old is None or (new is not None and new.data == old.data) else old.data
+                witness.changed(name, one, lost, conditional=conditional)
+        self._remember()
+
+    def _remember(self) -> dict[str, _Object]:
+        """The store as it is now, also for listings to come."""
+        present = dict(self.memory._objects)
+        if self.stale_s:
+            self._history.append((trio.current_time(), present))
+        return present
+
+    def _list(self, call: Callable[[], ListPage]) -> ListPage:
+        """A listing, perhaps of what was there before."""
+        if not self.stale_s:
+            return call()
+        asked_s = trio.current_time() - self.dice.choice((0.0, self.dice.uniform(0, self.stale_s)))
+        while len(self._history) > 1 and self._history[1][0] < trio.current_time() - self.stale_s:
+            self._history.pop(0)
+        shown = [objects for at, objects in self._history if at <= asked_s][-1:] or [self.memory._objects]
+        if self.witness is not None:
+            for found in shown[0].values():
+                self.witness.seen.setdefault(found.data, trio.current_time())
+        memory = self.memory
+        present, memory._objects = (memory._objects, memory._keys), shown[0]
+        memory._keys = sorted(shown[0], key=str.encode)
+        try:
+            return call()
+        finally:
+            memory._objects, memory._keys = present
+
     def _judge(self, name: str, key: str, condition: Condition) -> None:
         """Write down whether an object of somebody else's is replaced without asking."""
         found = self.memory._objects.get(key)
-        if found is None or found.info.version.etag not in self.foreign:
+        if self.witness is not None or found is None or found.info.version.etag not in self.foreign:
             return
         if not condition.if_absent and condition.if_match is None:
             self.violations.append(f"{name} {key} replaced somebody else's object")

@@ -1,0 +1,352 @@
+"""Other writers: somebody else changes the bucket all the time, and nobody's bytes are lost in silence."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from objfs.store.values import KIB
+from objfs.upload.operations import ROOT_MARKER_KEY, State
+from tests.sim.client import Client
+from tests.sim.model import Op
+from tests.sim.mounting import Caches, Mount, MountOptions, mortal, mounted
+from tests.sim.simulation import FULL, SimulationError, in_a_world
+from tests.sim.store import FAIR, KillSwitch, SimulatedStore, Weather, without_conditions
+from tests.sim.witness import Witness, marks
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from objfs.store.values import Capabilities
+
+FOLDERS = ("", "d", "d/s", "e")
+NAMES = ("a", "b", "c")
+SIZES = (40, 40, 300, 5 * KIB, 60 * KIB)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OthersPlan:
+    """What one seed does."""
+
+    seed: int
+    operations: int
+    kills: tuple[int, ...]
+    weather: Weather
+    capabilities: Capabilities
+    content_etags: bool
+    stale_s: float
+    others: int
+    pause_s: float
+    options: MountOptions
+
+    @classmethod
+    def of(cls, seed: int) -> OthersPlan:
+        """The plan of a seed."""
+        dice = random.Random(f"others {seed}")
+        capabilities = dice.choice(
+            (FULL, FULL, replace(FULL, listing_metadata=True), without_conditions(FULL))
+        )
+        stale_s = dice.choice((0.0, 0.0, 0.0, 20.0))
+        if stale_s:
+            capabilities = replace(capabilities, listing_consistent=False, listing_metadata=False)
+        kills = [dice.choice((30, 150, 600)) for _ in range(dice.choice((0, 0, 1, 2)))]
+        return cls(
+            seed=seed,
+            operations=dice.choice((15, 40, 80)),
+            kills=tuple(dice.randint(1, most) for most in kills),
+            weather=dice.choice((FAIR, FAIR, Weather(refused=0.03, lost=0.03, slow=0.01))),
+            capabilities=capabilities,
+            content_etags=dice.random() < 0.5,
+            stale_s=stale_s,
+            others=dice.choice((1, 1, 2)),
+            pause_s=dice.choice((0.3, 2.0, 8.0)),
+            options=MountOptions(
+                delay_s=dice.choice((0.0, 0.5, 2.0)),
+                parallel_operations=dice.choice((1, 8)),
+                metadata_ttl_s=dice.choice((0.5, 5.0)),
+            ),
+        )
+
+
+@dataclass
+class Claim:
+    """What programs were told is kept: marks, and all the paths that they had."""
+
+    marks: set[bytes]
+    paths: list[str]
+
+
+@dataclass
+class OthersSimulation:
+    """One run."""
+
+    plan: OthersPlan
+    caches: Caches
+    log: Callable[[str], None] = field(default=lambda _line: None)
+    _serial: Iterator[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        self.dice = random.Random(f"run {plan.seed}")
+        self.store = SimulatedStore(
+            dice=random.Random(f"store {plan.seed}"),
+            capabilities=plan.capabilities,
+            content_etags=plan.content_etags,
+            stale_s=plan.stale_s,
+            log=lambda line: self._say(f"    {line}"),
+        )
+        self.witness = self.store.witness = Witness(now=_now, content=self.store.objects)
+        self.ours: dict[str, Claim] = {}
+        self.doing: Op | None = None
+
+    async def main(self) -> None:
+        """All lives, then the reckoning."""
+        for kill in (*self.plan.kills, None):
+            switch = KillSwitch(at=kill, on_kill=self.caches.take_picture)
+            self.store.switch = switch
+            try:
+                with mortal(switch):
+                    async with mounted(self.store, self.caches.path, self.plan.options) as mount:
+                        await self._life(mount, last=kill is None)
+            except BaseException as group:
+                if not switch.dead or isinstance(group, KeyboardInterrupt):
+                    raise
+            self._say(f"-- killed at step {kill}" if switch.dead else "-- ended")
+            self._forget_uncertain()
+
+    async def _life(self, mount: Mount, *, last: bool) -> None:
+        self.store.weather = self.plan.weather
+        client = Client(mount.filesystem)
+        share = self.plan.operations // (len(self.plan.kills) + 1) + 1
+        async with trio.open_nursery() as nursery:
+            for _ in range(self.plan.others):
+                nursery.start_soon(self._meddle)
+            for _ in range(share):
+                await self._habit(client)
+            await trio.sleep(self.dice.choice((0.0, 3.0)))
+            nursery.cancel_scope.cancel()
+        if not last:
+            return
+        self.store.weather = FAIR
+        await mount.filesystem.commit_everything()
+        with trio.move_on_after(3600.0) as scope:
+            await mount.uploader.drain()
+        waiting = [
+            f"{one.kind} {one.source} {one.path} {one.state} {one.error}" for one in mount.uploader.ledger
+        ]
+        self._check(not scope.cancelled_caught, "the queue never drains", *waiting)
+        await trio.sleep(self.plan.stale_s + 30.0)
+        await self._reckon(mount, client)
+
+    # -- somebody else ------------------------------------------------------------------------------
+
+    async def _meddle(self) -> None:
+        while True:
+            await trio.sleep(self.dice.uniform(0.0, 2 * self.plan.pause_s))
+            keys = [key for key in self.store.objects() if not key.endswith("/") and key != ROOT_MARKER_KEY]
+            key = self.dice.choice(keys) if keys and self.dice.random() < 0.7 else self._path()
+            if ".conflict-" in key:
+                continue  # it has no reason to: it is the last place where ours is
+            if self.dice.random() < 0.25:
+                self._say(f"  others delete {key}")
+                self.store.delete_foreign(key)
+            else:
+                self._say(f"  others write {key}")
+                self.store.write_foreign(key, self._data("theirs", self.dice.choice(SIZES)))
+
+    # -- our program --------------------------------------------------------------------------------
+
+    async def _habit(self, client: Client) -> None:
+        habits: tuple[tuple[Callable[[Client], Awaitable[object]], int], ...] = (
+            (self._save, 6),
+            (self._patch, 4),
+            (self._replace, 3),
+            (self._rename, 3),
+            (self._unlink, 3),
+            (self._mkdir, 1),
+            (self._rename_folder, 1),
+            (self._chmod, 1),
+            (self._rest, 5),
+        )
+        kinds, weights = zip(*habits, strict=True)
+        await self.dice.choices(kinds, weights)[0](client)
+
+    async def _save(self, client: Client, path: str | None = None) -> bool:
+        path = path or self._path()
+        data = self._data("ours", self.dice.choice(SIZES))
+        made = Op("create", path, slot=1, flags=os.O_TRUNC)
+        if not await self._do(client, made):
+            return False
+        self._say(f"save {path} {data[:20]!r}")
+        self.witness.act(path)
+        self.ours.pop(path, None)
+        if await self._do(client, Op("write", path, slot=1, data=data)) and await self._close(client, path):
+            self.ours[path] = Claim(marks(data), [path])
+            return True
+        return False
+
+    async def _patch(self, client: Client) -> None:
+        path = self._path()
+        if not await self._do(client, Op("open", path, slot=1, flags=os.O_RDWR)):
+            return
+        size = (await client.fs.getattr(client.handles[1][1])).size_bytes
+        data = self._data("patch", 40)
+        at = self.dice.choice((0, size, self.dice.randrange(size + 1)))
+        self._say(f"patch {path} {data[:20]!r} at {at} of {size}")
+        self.witness.act(path)
+        self.ours.pop(path, None)  # what it leaves of earlier marks depends on whose version it changed
+        written = await self._do(client, Op("write", path, slot=1, offset=at, data=data))
+        if await self._close(client, path) and written:
+            self.ours[path] = Claim(marks(data), [path])
+
+    async def _replace(self, client: Client) -> None:
+        path = self._path()
+        if await self._save(client, f"{path}.tmp"):
+            if self.dice.random() < 0.5:
+                await self._rest(client)
+            await self._move(client, f"{path}.tmp", path)
+
+    async def _rename(self, client: Client) -> None:
+        await self._move(client, self._path(), self._path())
+
+    async def _move(self, client: Client, path: str, other: str) -> None:
+        if path != other and await self._do(client, Op("rename", path, other)):
+            self.witness.act(path)
+            self.witness.act(other)
+            self.ours.pop(other, None)
+            for old in [old for old in self.ours if old == path or old.startswith(f"{path}/")]:
+                new = other + old[len(path) :]
+                self.ours[new] = self.ours.pop(old)
+                self.ours[new].paths.append(new)
+
+    async def _unlink(self, client: Client) -> None:
+        path = self._path()
+        if await self._do(client, Op("unlink", path)):
+            self.witness.act(path)
+            self.ours.pop(path, None)
+
+    async def _mkdir(self, client: Client) -> None:
+        await self._do(client, Op("mkdir", self.dice.choice(FOLDERS[1:])))
+
+    async def _rename_folder(self, client: Client) -> None:
+        await self._move(client, self.dice.choice(FOLDERS[1:]), self.dice.choice((*FOLDERS[1:], "n")))
+
+    async def _chmod(self, client: Client) -> None:
+        await self._do(client, Op("chmod", self._path(), number=self.dice.choice((0o600, 0o644))))
+
+    async def _rest(self, client: Client) -> None:
+        await self._do(client, Op("sleep", number=self.dice.choice((10, 1000, 3000, 9000))))
+
+    async def _close(self, client: Client, path: str) -> bool:
+        return await self._do(client, Op("close", path, slot=1))
+
+    async def _do(self, client: Client, op: Op) -> bool:
+        """Whether the mount acknowledged an operation."""
+        self._say(str(op))
+        self.doing = op
+        try:
+            await client.apply(op)
+        except OSError as error:
+            self._say(f"  {error}")
+            self.doing = None
+            return False
+        self.doing = None
+        return True
+
+    def _forget_uncertain(self) -> None:
+        """Of what was being done when the process died, either outcome is right."""
+        if self.doing is None:
+            return
+        for path in (self.doing.path, self.doing.other):
+            for old in [old for old in self.ours if path and f"{old}/".startswith(f"{path}/")]:
+                del self.ours[old]
+        self.doing = None
+
+    # -- judgement ----------------------------------------------------------------------------------
+
+    async def _reckon(self, mount: Mount, client: Client) -> None:
+        objects = self.store.objects()
+        wrong = list(self.witness.violations) + list(self.store.violations)
+        left = sorted(mount.uploader.ledger, key=lambda one: one.seq)
+        parked = [one for one in left if one.state is State.PARKED]
+        for claim in self.ours.values():
+            names = [key for key in objects if key.partition(".conflict-")[0] in claim.paths]
+            is_kept = any(
+                claim.marks <= marks(data) for data in (*map(objects.get, names), *self.witness.taken) if data
+            )
+            waits = parked and any(
+                one.concerns(path) or one.path.partition(".conflict-")[0] == path
+                for one in left
+                for path in claim.paths
+            )
+            if not is_kept and not waits:
+                elsewhere = [key for key, data in objects.items() if claim.marks <= marks(data)]
+                wrong.append(f"{claim.paths}: ours {claim.marks} is lost (elsewhere: {elsewhere})")
+        wrong += [
+            f"{one.kind} {one.source} {one.path} is {one.state} {one.error}"
+            for one in left
+            if (one.state is State.PARKED and "can no longer be had" not in one.error) or not parked
+        ]
+        wrong += [f"upload of {one.key} is left over" for one in self.store.pending_uploads()]
+        if not parked:
+            wrong += [f"journal row {row.seq} {row.kind} {row.path}" for row in mount.journal.load()]
+            staged = [entry.name for entry in self.caches.path.joinpath("staging").iterdir()]
+            if staged:
+                wrong.append(f"staging holds {staged}, {mount.staging.used_bytes} bytes counted")
+            seen = {path: entry[2] for path, entry in (await client.walk()).items() if entry[0] == "file"}
+            shown = {key: data for key, data in objects.items() if _is_file(key, objects)}
+            wrong += [
+                f"{path} shows {_start(seen.get(path))}, and {_start(shown.get(path))} is stored"
+                for path in sorted({*seen, *shown})
+                if seen.get(path) != shown.get(path)
+            ]
+        self._check(not wrong, "in the end", *wrong)
+
+    def _check(self, condition: bool, *text: str) -> None:
+        if not condition:
+            raise SimulationError("\n  ".join(text))
+
+    # -- parts --------------------------------------------------------------------------------------
+
+    def _path(self) -> str:
+        return f"{self.dice.choice(FOLDERS)}/{self.dice.choice(NAMES)}".lstrip("/")
+
+    def _data(self, who: str, size: int) -> bytes:
+        """Bytes with one mark at the start, unlike all others."""
+        mark = f"<{who}-{next(self._serial)}>".encode()
+        return mark + b"." * max(0, size - len(mark))
+
+    def _say(self, line: str) -> None:
+        self.log(f"{_now():9.3f} {line}")
+
+
+def simulate_others(plan: OthersPlan, log: Callable[[str], None] = lambda _line: None) -> None:
+    """Run a plan.
+
+    Raises:
+        SimulationError: a promise was broken.
+    """
+    in_a_world(plan.seed, lambda caches: OthersSimulation(plan, caches, log).main())
+
+
+def _is_file(key: str, objects: dict[str, bytes]) -> bool:
+    """Whether a key is shown as a file: a directory of its name hides it."""
+    if key.endswith("/") or key.startswith(".objfs/"):
+        return False
+    return not any(other.startswith(f"{key}/") for other in objects)
+
+
+def _now() -> float:
+    try:
+        return trio.current_time()
+    except RuntimeError:
+        return 0.0
+
+
+def _start(data: bytes | None) -> str:
+    return "nothing" if data is None else f"{data[:24]!r}*{len(data)}"

@@ -1,0 +1,97 @@
+"""A witness of the store: whose version was destroyed by whom, and what the mount could know of it.
+
+Nobody's bytes are lost in silence. What our programs wrote is in the store in the end, under its name or in
+a conflict copy, unless somebody else replaced it there. What others wrote goes only if the mount had seen it
+when a program of ours acted on that name.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MARK = re.compile(rb"<[a-z0-9-]+>")
+
+
+@dataclass
+class Witness:
+    """What happened, by simulated time.
+
+    Attributes:
+        content: of all objects now.
+        theirs: by content, when somebody else wrote it last.
+        seen: by content, when the mount first saw it.
+        compared: by key, when the mount last looked.
+        acts: by path, when a program last changed it (or everything below it).
+        taken: contents that others replaced or deleted.
+        violations: what must not be.
+        windows: losses in the moment between a comparison and a request that knows no condition.
+    """
+
+    now: Callable[[], float]
+    content: Callable[[], dict[str, bytes]]
+    theirs: dict[bytes, float] = field(default_factory=dict)
+    seen: dict[bytes, float] = field(default_factory=dict)
+    compared: dict[str, float] = field(default_factory=dict)
+    acts: dict[str, float] = field(default_factory=dict)
+    taken: list[bytes] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    windows: int = 0
+
+    def foreign_write(self, data: bytes, before: bytes | None) -> None:
+        """Somebody else stored something, and replaced what was there."""
+        self.theirs[data] = self.now()
+        if before is not None:
+            self.taken.append(before)
+
+    def foreign_delete(self, before: bytes) -> None:
+        """Somebody else deleted something."""
+        self.taken.append(before)
+
+    def act(self, path: str) -> None:
+        """A program has changed a path (and everything below it)."""
+        self.acts[path] = self.now()
+
+    def saw(self, key: str, data: bytes | None, *, compared: bool) -> None:
+        """The store told the mount what is under a key; `compared` if it was asked for that alone."""
+        if compared:
+            self.compared[key] = self.now()
+        if data is not None:
+            self.seen.setdefault(data, self.now())
+
+    def changed(self, request: str, key: str, before: bytes | None, *, conditional: bool) -> None:
+        """A request of the mount took effect on a key, and `before` is no longer there."""
+        compared_s = self.compared.get(key, -math.inf)
+        self.compared[key] = self.now()
+        if before is None or before not in self.theirs:
+            return
+        if before in self.taken or before in self.content().values():
+            return  # it was kept elsewhere
+        acted_s = self._acted_s(key)
+        written_s, seen_s = self.theirs[before], self.seen.get(before, math.inf)
+        if seen_s <= acted_s:
+            return
+        if not conditional and acted_s <= compared_s < written_s:
+            self.windows += 1
+            return
+        self.violations.append(
+            f"{request} {key} destroyed {before[:24]!r} of others, written at {written_s:.3f}, first seen at "
+            f"{seen_s:.3f}; a program acted at {acted_s:.3f}, and the mount compared at {compared_s:.3f}"
+        )
+
+    def _acted_s(self, key: str) -> float:
+        """When a program last changed the name of a key, or a directory above it."""
+        path = key.partition(".conflict-")[0]
+        parts = path.split("/")
+        above = ["/".join(parts[: count + 1]) for count in range(len(parts))]
+        return max(self.acts.get(one, -math.inf) for one in above)
+
+
+def marks(data: bytes) -> set[bytes]:
+    """The marks that are whole in some bytes."""
+    return set(MARK.findall(data))
