@@ -75,7 +75,10 @@ def describe(rule: LifecycleRule) -> str:
     """One line for people."""
     about = [f"below {rule.prefix}"] if rule.prefix else []
     about += [f"tagged {name}={value}" for name, value in rule.tags.items()]
-    days = f"deleted after {rule.expire_days} days" if rule.expire_days else "see the store's own tools"
+    plural = "" if rule.expire_days == 1 else "s"
+    days = (
+        f"deleted after {rule.expire_days} day{plural}" if rule.expire_days else "see the store's own tools"
+    )
     what = "all objects" if not about else f"objects {' and '.join(about)}"
     return show_text(f"{rule.rule_id}: {what}: {days}{'' if rule.enabled else ' (disabled)'}")
 

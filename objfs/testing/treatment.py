@@ -8,7 +8,8 @@ import pytest
 
 from objfs.errors import NotFoundError, NotSupportedError
 from objfs.store.lifecycle import LifecycleRule
-from objfs.store.values import PutOptions
+from objfs.store.values import MIB, PutOptions
+from objfs.testing.samples import random_bytes
 
 if TYPE_CHECKING:
     from objfs.store.protocol import ObjectStore
@@ -88,6 +89,19 @@ class TreatmentContract:
         assert api is not None
         with pytest.raises(NotFoundError):
             api.read("missing")
+
+    @pytest.mark.parametrize("size", [0, 1000, 6 * MIB])
+    def test_checksums_are_kept(self, store: ObjectStore, size: int) -> None:
+        if store.integrity is None:
+            return
+        data = random_bytes(size)
+        version = store.put("dir/a", data)
+        for read, is_good in ((data, True), (data[:-1] + b"?", False), (data + b"?", False)):
+            check = store.integrity.check("dir/a", version)
+            assert check.names
+            for at in range(0, len(read), 999_999):
+                check.update(read[at : at + 999_999])
+            assert (not check.mismatches()) is is_good
 
     def test_lifecycle_rules(self, store: ObjectStore) -> None:
         api = store.lifecycle

@@ -120,6 +120,7 @@ class _EtagSum:
         self._left = list(parts)
         self._part = hashlib.md5(usedforsecurity=False)
         self._digests: list[bytes] = []
+        self._extra_bytes = 0
 
     def update(self, data: bytes) -> None:
         view = memoryview(data)
@@ -131,8 +132,11 @@ class _EtagSum:
                 del self._left[0]
                 self._digests.append(self._part.digest())
                 self._part = hashlib.md5(usedforsecurity=False)
+        self._extra_bytes += len(view)
 
     def value(self) -> str:
+        if self._extra_bytes:
+            return f"of something {self._extra_bytes} bytes longer"
         if "-" not in self.etag:
             return (self._digests[0] if self._digests else self._part.digest()).hex()
         whole = hashlib.md5(b"".join(self._digests), usedforsecurity=False).hexdigest()
