@@ -73,6 +73,21 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["cache", "clear", "nobody"], FAILED, "no cache below"),
     (["flush", "nobody"], FAILED, "no cache below"),
     (["mount", "nobody"], USAGE, "nobody"),
+    # the rest
+    (["remount", "@mnt"], USAGE, "missing option '-o'"),
+    (["remount", "@mnt", "-o", "nonsense"], USAGE, "'nonsense' is not known"),
+    (["mount", "memory://", "@mnt", "--metrics", "nonsense"], USAGE, "no place for metrics"),
+    (["mount", "memory://", "@mnt", "--limit-upload", "fast"], USAGE, "'fast' is no rate"),
+    (["mount", "memory://", "@mnt", "--log-format", "xml"], USAGE, "text, json"),
+    (["mount", "memory://", "@mnt", "--compress", "x"], USAGE, "glob=zstd"),
+    (["top"], FAILED, "nothing is mounted"),
+    (["top", "@mnt"], FAILED, "objfs status"),
+    (["trace", "--slower", "5ms"], USAGE, "possible options: --slow"),
+    (["stat", "@file"], FAILED, "is not in a mount of objfs"),
+    (["warm", "@none"], FAILED, "is not in a mount of objfs"),
+    (["pin", "@mnt"], FAILED, "is not in a mount of objfs"),
+    (["bench", "gopher://b"], USAGE, "gopher:// is not known"),
+    (["conflicts", "@mnt"], FAILED, "is not in a mount of objfs"),
 ]
 
 
@@ -89,6 +104,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("OBJFS_LOG_FILE", str(tmp_path / "log"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("objfs.cli.mounts.read_mounts", list)
     yield tmp_path
     assert not os.path.ismount(tmp_path / "mnt")
 
