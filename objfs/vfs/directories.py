@@ -38,6 +38,7 @@ WALK_WITHIN_S = 2.0
 WALK_PAGES = 20  # most pages of one flat listing before the directory itself is listed
 PROVE_AT_ONCE = 32  # as many requests as a mount has at a time
 PROVE_TRIES = 5  # another version may take the name while one is being looked at
+LAG_S = 60.0  # what we wrote within this time may be missing in a listing (stores that are eventual there)
 ABSENT_MAX = 10_000  # remembered negative answers per directory
 
 
@@ -334,7 +335,22 @@ class Directories:
             return False
         directory.large = pages > 1 or token is not None
         self._merge(directory, listing, complete=token is None)
+        if token is None:
+            await self._ask_for_ours(directory, listing)
         return True
+
+    async def _ask_for_ours(self, directory: DirectoryNode, listing: Listing) -> None:
+        """Ask for what we wrote lately and the listing lacks: some stores' listings come behind."""
+        missing = [name for name, child in directory.children.items() if _may_lag(child, listing)]
+        limit = trio.CapacityLimiter(PROVE_AT_ONCE)
+
+        async def ask(name: str) -> None:
+            async with limit:
+                await self._probe(directory, name)
+
+        async with trio.open_nursery() as nursery:
+            for name in missing:
+                nursery.start_soon(ask, name)
 
     # -- walks --------------------------------------------------------------------------------------
 
@@ -374,18 +390,25 @@ class Directories:
                     last = info.key
             token = page.next_page
             done = [known for known in listings if token is None or not last.startswith(known)]
-            self._take_walked(top, {known: listings.pop(known) for known in done})
+            taken = self._take_walked(top, {known: listings.pop(known) for known in done})
+            for directory, listing in taken:
+                await self._ask_for_ours(directory, listing)
             if start not in listings:
                 return self.is_listed(wanted)
             if token is None:
                 break
         return False
 
-    def _take_walked(self, top: DirectoryNode, listings: dict[str, Listing]) -> None:
+    def _take_walked(
+        self, top: DirectoryNode, listings: dict[str, Listing]
+    ) -> list[tuple[DirectoryNode, Listing]]:
+        taken: list[tuple[DirectoryNode, Listing]] = []
         for prefix in sorted(listings):
             node = self._walked_to(top, prefix, listings[prefix].begun_at)
             if node is not None:
                 self._merge(node, listings[prefix], complete=True)
+                taken.append((node, listings[prefix]))
+        return taken
 
     def _walked_to(self, top: DirectoryNode, prefix: str, begun_at: float) -> DirectoryNode | None:
         """The directory whose content the store has at a prefix, if it is still where its name says."""
@@ -427,7 +450,8 @@ class Directories:
             return
         for name in list(directory.children):
             seen = name in listing.files or name in listing.folders
-            if not seen and self._may_update(directory, name, begun_at):
+            lags = _may_lag(directory.children[name], listing)
+            if not seen and not lags and self._may_update(directory, name, begun_at):
                 self._vanish(directory, name, begun_at)
         directory.listed_at = begun_at
         directory.absent.clear()
@@ -633,6 +657,13 @@ def _is_later(modified_ns: int, before_ns: int) -> bool:
     if not before_ns or not modified_ns:
         return False
     return modified_ns // 1_000_000_000 > before_ns // 1_000_000_000
+
+
+def _may_lag(node: Node, listing: Listing) -> bool:
+    """Whether a listing that lacks an entry may be older than the entry."""
+    is_seen = node.name in listing.files or node.name in listing.folders
+    written_at = node.changed_at
+    return not is_seen and written_at <= listing.begun_at < written_at + LAG_S
 
 
 def _is_expired_still(parent: DirectoryNode, name: str, info: ObjectInfo) -> bool:

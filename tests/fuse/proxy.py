@@ -28,6 +28,7 @@ READS = frozenset({"get", "head", "list"})
 WRITES = frozenset({"put", "copy", "delete", "delete-batch", "create", "part", "copy-part", "complete"})
 ANY = READS | WRITES | {"abort", "uploads"}
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
+_ENTRY = re.compile(rb"<(Contents|CommonPrefixes)>.*?</\1>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +64,26 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer; `declared` is the Content-Length told where it is not the body's."""
+    """An answer.
+
+    `declared` is the Content-Length told where it is not the body's; with `gap_s` the body goes out byte by
+    byte, so many seconds apart.
+    """
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     declared: int | None = None
+    gap_s: float = 0.0
 
 
 class Broken(Exception):  # not an error of the proxy
-    """The connection is to be reset, after some bytes of an answer."""
+    """The connection is to be reset, after some bytes of an answer and some time."""
 
-    def __init__(self, sent: Reply | None = None) -> None:
+    def __init__(self, sent: Reply | None = None, after_s: float = 0.0) -> None:
         super().__init__()
         self.sent = sent
+        self.after_s = after_s
 
 
 Forward = Callable[[Request], Reply]
@@ -116,6 +123,7 @@ class Proxy:
         self._chance = random.Random(seed)
         self._lock = threading.Lock()
         self._rules: list[Rule] = []
+        self._early: list[Rule] = []
         self.latency_s = 0.0
         self.seen: Counter[str] = Counter()
         self.struck: Counter[str] = Counter()
@@ -159,10 +167,23 @@ class Proxy:
         with self._lock:
             self._rules.append(Rule(chosen, action, chance, times, part))
 
+    def break_early(self, kinds: frozenset[str], *, times: int, part: str) -> None:
+        """Reset so many connections in the middle of a request's body."""
+        with self._lock:
+            self._early.append(Rule(kinds, reset, times=times, part=part))
+
+    def strikes_early(self, request: Request) -> bool:
+        """Whether a request is to be broken off before it was read."""
+        with self._lock:
+            struck = any(rule.takes(request, 0.0) for rule in self._early)
+            self.struck[request.kind] += struck
+            return struck
+
     def heal(self) -> None:
         """Do no harm any more."""
         with self._lock:
             self._rules.clear()
+            self._early.clear()
         self.latency_s = 0.0
 
     def answer(self, request: Request) -> Reply:
@@ -220,6 +241,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         length = int(self.headers.get("Content-Length") or 0)
+        if self.server.proxy.strikes_early(Request(self.command, self.path, dict(self.headers.items()), b"")):
+            self.rfile.read(length // 2)
+            self._reset()
+            return
         body = self.rfile.read(length)
         if len(body) < length:
             self.close_connection = True
@@ -230,6 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Broken as broken:
             if broken.sent is not None:
                 self._send(broken.sent)
+            self.server.proxy.closing.wait(broken.after_s)
             self._reset()
             return
         except OSError:
@@ -245,9 +271,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(declared))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(reply.body)
+            self._send_body(reply)
             self.close_connection = self.close_connection or declared != len(reply.body)
         self.wfile.flush()
+
+    def _send_body(self, reply: Reply) -> None:
+        if not reply.gap_s:
+            self.wfile.write(reply.body)
+            return
+        for at in range(len(reply.body)):
+            if self.server.proxy.closing.wait(reply.gap_s):
+                break
+            self.wfile.write(reply.body[at : at + 1])
+            self.wfile.flush()
 
     def _reset(self) -> None:
         """End the connection with RST instead of FIN."""
@@ -304,6 +340,83 @@ def stall(seconds: float) -> Action:
     def action(proxy: Proxy, _request: Request, _forward: Forward) -> Reply:
         proxy.closing.wait(seconds)
         raise Broken
+
+    return action
+
+
+def stall_in_body(seconds: float) -> Action:
+    """Half of the body, then nothing for a long time, then a reset."""
+
+    def action(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+        reply = forward(request)
+        half = replace(reply, body=reply.body[: len(reply.body) // 2], declared=len(reply.body))
+        raise Broken(half, seconds)
+
+    return action
+
+
+def drip(gap_s: float) -> Action:
+    """The right body, byte by byte."""
+
+    def action(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+        return replace(forward(request), gap_s=gap_s)
+
+    return action
+
+
+def twice(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+    """The network sends it again before anybody answers: the second answer is the one that comes."""
+    forward(request)
+    return forward(request)
+
+
+def twice_first(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+    """The same, and the first answer comes."""
+    reply = forward(request)
+    forward(request)
+    return reply
+
+
+def wrong_etag(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+    """The answer has an ETag that is no object's."""
+    reply = forward(request)
+    wrong = '"0123456789abcdef0123456789abcdef"'
+    headers = {name: wrong if name.lower() == "etag" else value for name, value in reply.headers.items()}
+    body = re.sub(rb"&#34;[0-9a-f]{32}(-\d+)?&#34;", b"&#34;" + b"0" * 32 + b"&#34;", reply.body)
+    return replace(
+        reply, headers=headers, body=body if request.kind in ("complete", "copy-part") else reply.body
+    )
+
+
+def listing(change: Callable[[list[bytes]], list[bytes]]) -> Action:
+    """The entries of a listing, changed: each is one <Contents> or <CommonPrefixes>."""
+
+    def action(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
+        reply = forward(request)
+        entries = list(_ENTRY.finditer(reply.body))
+        if reply.status != 200 or not entries:
+            return reply
+        changed = b"".join(change([entry[0] for entry in entries]))
+        body = reply.body[: entries[0].start()] + changed + reply.body[entries[-1].end() :]
+        return replace(reply, body=body)
+
+    return action
+
+
+def next_page(harm: Action) -> Action:
+    """Another action, done to all pages of a listing but the first."""
+
+    def action(proxy: Proxy, request: Request, forward: Forward) -> Reply:
+        return harm(proxy, request, forward) if "continuation-token" in request.target else forward(request)
+
+    return action
+
+
+def with_delimiter(harm: Action) -> Action:
+    """Another action, done to listings of one directory alone."""
+
+    def action(proxy: Proxy, request: Request, forward: Forward) -> Reply:
+        return harm(proxy, request, forward) if "delimiter=" in request.target else forward(request)
 
     return action
 

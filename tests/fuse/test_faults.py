@@ -47,12 +47,17 @@ BAD_BODIES: dict[str, Action] = {
     "whole for a range": faults.as_whole,
     "of another range": faults.of_another_range,
     "empty": faults.empty,
+    "wrong ETag": faults.wrong_etag,
+    "stall in the body": faults.stall_in_body(30),
+    "drip": faults.drip(1.0),
 }
 EFFECTIVE: dict[str, Action] = {
     "answer lost": faults.lose_answer,
     "500 after effect": faults.fail_after(500, "InternalError"),
     "503 after effect": faults.fail_after(503, "SlowDown"),
     "reset in the answer": faults.reset_in_answer,
+    "sent twice": faults.twice,
+    "sent twice, the first answer comes": faults.twice_first,
 }
 LYING: dict[str, Action] = {
     "empty 200": faults.empty,
@@ -65,6 +70,8 @@ REFUSING: dict[str, Action] = {
     "403 skewed": faults.status(403, "RequestTimeTooSkewed"),
     "400 without XML": faults.status(400),
     "400": faults.status(400, "InvalidArgument"),
+    "301": faults.status(301, "PermanentRedirect", x_amz_bucket_region="eu-west-9"),
+    "416": faults.status(416, "InvalidRange"),
 }
 
 
@@ -218,6 +225,8 @@ KINDS = {
 def test_a_fault_that_passes_is_not_seen_by_writers(kind: str, minio_bucket: Bucket, minio: Server) -> None:
     struck = {**PASSING, **EFFECTIVE, **LYING}
     struck["late"] = faults.late(1.5)
+    if kind == "parts":
+        struck["wrong ETag"] = faults.wrong_etag
     with faulty_mount(minio_bucket, minio, store_timeout="4s") as (mount, proxy):
         prefix = "large" if kind == "parts" else "small"
         works = {what: Work(mount, f"{prefix}{number}") for number, what in enumerate(struck)}
@@ -226,6 +235,7 @@ def test_a_fault_that_passes_is_not_seen_by_writers(kind: str, minio_bucket: Buc
             for one in KINDS[kind] - ({"delete"} if what in LYING else set()):  # a DELETE answers nothing
                 times = 1 if what in PASSING else 3
                 proxy.rule(one, struck[what], times=times, part=f"/{prefix}{number}/")
+            proxy.break_early(KINDS[kind], times=1, part=f"/{prefix}{number}/")
         mount.drain()
         for work in works.values():
             work.change()

@@ -52,7 +52,13 @@ _BY_CODE: dict[str, type[ObjectStoreError]] = {
         ("QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull"), QuotaExceededError
     ),
     **dict.fromkeys(
-        ("BadDigest", "IncompleteBody", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"),
+        (
+            "BadDigest",
+            "IncompleteBody",
+            "InvalidPart",
+            "XAmzContentChecksumMismatch",
+            "XAmzContentSHA256Mismatch",
+        ),
         CorruptError,
     ),
     "NotImplemented": NotSupportedError,

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from objfs.drivers.s3api.body import SteadyBody
 from objfs.errors import UnavailableError, UsageError
 from objfs.store.pace import receive_paced
 from objfs.store.values import KIB, FileSlice
@@ -81,6 +82,7 @@ class Connection(ABC):
     def __init__(self, place: Place, options: StoreOptions) -> None:
         self._place = place
         self._traffic = options.traffic
+        self._read_timeout_s = options.read_timeout_s
         self._manager = urllib3.PoolManager(
             maxsize=options.max_connections,
             block=True,
@@ -122,7 +124,7 @@ class Connection(ABC):
         signed = self.sign(call.method, place.origin + target, headers)
         pool = self._manager.connection_from_url(place.origin)
         try:
-            return _exchange(pool, call, target, signed, self._traffic)
+            return _exchange(pool, call, target, signed, self._traffic, self._read_timeout_s)
         except (HTTPError, OSError) as error:
             raise UnavailableError(
                 f"The store at {place.origin} does not answer: {type(error).__name__}.", key=call.key
@@ -139,6 +141,7 @@ def _exchange(
     target: str,
     headers: dict[str, str],
     traffic: Traffic | None,
+    read_timeout_s: float,
 ) -> Answer:
     """One request; a body from a file is read anew."""
     received = traffic.download if traffic is not None and traffic.download.rate_s is not None else None
@@ -153,14 +156,15 @@ def _exchange(
             redirect=False,
             assert_same_host=False,
             decode_content=False,
-            preload_content=received is None,
+            preload_content=False,
         )
-        if received is None:
-            return Answer(response.status, response.headers, response.data)
+        steady = SteadyBody(response, read_timeout_s)
         try:
-            data = receive_paced(lambda most: response.read(most, decode_content=False), received)
+            data = steady.read_all() if received is None else receive_paced(steady.read, received)
+        except BaseException:
+            response.close()  # what is left of the body must not be taken for the next answer
+            raise
         finally:
-            response.close()
             response.release_conn()
         return Answer(response.status, response.headers, data)
     finally:

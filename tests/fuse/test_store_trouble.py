@@ -1,0 +1,191 @@
+"""A store that lists nonsense, changes its keys or its bucket under a mount, or sends without an end."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+
+from tests.fuse import proxy as faults
+from tests.fuse.mounting import mounted
+from tests.fuse.proxy import Proxy
+from tests.fuse.test_life import wait_until
+from tests.fuse.test_promises import reads
+from tests.servers import ACCESS_KEY, SECRET_KEY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.fuse.conftest import Bucket
+    from tests.servers import Server
+
+NAMES = [f"f{number:04}" for number in range(1100)]  # two pages of a listing
+
+
+# -- listings ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(minio_bucket: Bucket) -> Bucket:
+    """A directory of more than one page."""
+    threads = [
+        threading.Thread(
+            target=lambda part: [minio_bucket.store.put(f"d/{name}", b"x") for name in part],
+            args=(NAMES[at::8],),
+        )
+        for at in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return minio_bucket
+
+
+def test_listings_out_of_order(many: Bucket, minio: Server) -> None:
+    with Proxy(minio.host) as proxy:
+        url = many.url.replace(minio.host, proxy.host)
+        with mounted(url, environment=many.environment, metadata_ttl="0s") as mount:
+            changes = {
+                "repeated": lambda entries: [*entries, *entries[:50]],
+                "unsorted": lambda entries: [*entries[500:], *entries[:500]],
+                "backwards": lambda entries: entries[::-1],
+            }
+            for what, change in changes.items():
+                proxy.rule("list", faults.listing(change), part="")
+                assert sorted(os.listdir(mount.path / "d")) == NAMES, what
+                assert (mount.path / "d" / NAMES[7]).read_bytes() == b"x", what
+                assert proxy.struck["list"], what
+                proxy.struck.clear()
+                proxy.heal()
+
+
+def test_a_refused_page_is_an_error_and_no_short_listing(many: Bucket, minio: Server) -> None:
+    with Proxy(minio.host) as proxy:
+        url = many.url.replace(minio.host, proxy.host)
+        with mounted(
+            url, environment=many.environment, metadata_ttl="0s", store_timeout="3s", allow_errors=True
+        ) as mount:
+            proxy.rule("list", faults.next_page(faults.status(400, "InvalidArgument")))
+            with pytest.raises(OSError, match=r"Invalid|Input/output"):
+                os.listdir(mount.path / "d")
+            assert (mount.path / "d" / NAMES[-1]).read_bytes() == b"x"
+            proxy.heal()
+            assert sorted(os.listdir(mount.path / "d")) == NAMES
+
+
+def test_a_listing_that_lags_behind_hides_nothing_of_ours(minio_bucket: Bucket, minio: Server) -> None:
+    minio_bucket.store.put("d/old", b"old")
+    with Proxy(minio.host) as proxy:
+        url = minio_bucket.url.replace(minio.host, proxy.host)
+        with mounted(
+            url, environment=minio_bucket.environment, metadata_ttl="0s", upload_delay="0s"
+        ) as mount:
+            lagging = faults.listing(lambda entries: [one for one in entries if b"d/new" not in one])
+            proxy.rule("list", faults.with_delimiter(lagging))
+            (mount.path / "d" / "new").write_bytes(b"new")
+            mount.drain()
+            assert (mount.path / "d" / "new").read_bytes() == b"new"
+            with (mount.path / "d" / "new").open("ab") as file:
+                file.write(b" and more")
+            mount.drain()
+            assert (mount.path / "d" / "new").read_bytes() == b"new and more"
+            proxy.heal()
+            wait_until(lambda: sorted(os.listdir(mount.path / "d")) == ["new", "old"], 5)
+    assert minio_bucket.contents() == {"d/old": b"old", "d/new": b"new and more"}
+
+
+# -- what a mount stands on is taken away -----------------------------------------------------------
+
+
+def test_the_bucket_is_deleted_and_made_again(minio_bucket: Bucket, minio: Server) -> None:
+    minio_bucket.store.put("d/cached", b"cached")
+    minio_bucket.store.put("d/other", b"other")
+    name = minio_bucket.url.split("/")[3]
+    client = boto3.client("s3", endpoint_url=minio.endpoint)
+    with mounted(
+        minio_bucket.url, environment=minio_bucket.environment, allow_errors=True, metadata_ttl="1h",
+        store_timeout="3s", upload_delay="0s",
+    ) as mount:  # fmt: skip
+        assert (mount.path / "d" / "cached").read_bytes() == b"cached"
+        minio_bucket.store.delete(["d/cached", "d/other"])
+        client.delete_bucket(Bucket=name)
+        assert (mount.path / "d" / "cached").read_bytes() == b"cached"
+        (mount.path / "d" / "new").write_bytes(b"new")
+        (mount.path / "d" / "cached").rename(mount.path / "d" / "moved")
+        wait_until(lambda: mount.status().store.error is not None)
+        assert "bucket" in (mount.status().store.error or "").lower()
+        assert (mount.path / "d" / "new").read_bytes() == b"new"
+        mount.kill()
+        client.create_bucket(Bucket=name)
+        mount.mount_again()
+        assert (mount.path / "d" / "new").read_bytes() == b"new"
+        mount.drain()
+        assert minio_bucket.contents()["d/new"] == b"new"
+    client.close()
+
+
+@pytest.mark.parametrize("scheme", ["minio", "s3"])
+def test_credentials_are_changed_under_a_mount(
+    scheme: str, request: pytest.FixtureRequest, minio: Server, tmp_path: Path
+) -> None:
+    bucket: Bucket = request.getfixturevalue(f"{scheme}_bucket")
+    keys = tmp_path / "credentials"
+
+    def write(secret: str) -> None:
+        keys.write_text(f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {secret}\n")
+        keys.chmod(0o600)
+
+    write(SECRET_KEY)
+    hidden = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    environment = {name: value for name, value in bucket.environment.items() if name not in hidden}
+    with Proxy(minio.host) as proxy:
+        url = bucket.url.replace(minio.host, proxy.host)
+        environment["AWS_ENDPOINT_URL"] = f"http://{proxy.host}"
+        with mounted(
+            url, environment=environment, allow_errors=True, upload_delay="0s", store_timeout="3s",
+            credentials_file=str(keys), metadata_ttl="1h",
+        ) as mount:  # fmt: skip
+            (mount.path / "before").write_bytes(b"before")
+            mount.drain()
+            proxy.rule(faults.ANY, faults.status(403, "ExpiredToken"))
+            (mount.path / "during").write_bytes(b"during")
+            wait_until(lambda: mount.status().uploads.waiting_files == 1)
+            assert (mount.path / "during").read_bytes() == b"during"
+            assert (mount.path / "before").read_bytes() == b"before"
+            proxy.heal()
+            mount.drain()
+            assert mount.status().uploads.parked_count == 0
+    assert bucket.contents() == {"before": b"before", "during": b"during"}
+
+
+# -- bodies without an end --------------------------------------------------------------------------
+
+
+def test_bodies_that_drip_stop_nobody_else(minio_bucket: Bucket, minio: Server) -> None:
+    names = [f"f{number}" for number in range(10)]
+    for name in [*names, "good"]:
+        minio_bucket.store.put(name, b"x" * 5000)
+    with Proxy(minio.host) as proxy:
+        url = minio_bucket.url.replace(minio.host, proxy.host)
+        with mounted(
+            url, environment=minio_bucket.environment, allow_errors=True, store_timeout="4s"
+        ) as mount:
+            assert len(list(mount.path.iterdir())) == len(names) + 1
+            proxy.rule("get", faults.drip(1.0), part="/f")
+            threads = [
+                threading.Thread(target=reads, args=(mount.path / name, b"x" * 5000)) for name in names
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            began = time.monotonic()
+            assert (mount.path / "good").read_bytes() == b"x" * 5000
+            assert time.monotonic() - began < 30
+            proxy.heal()
+            wait_until(lambda: all(reads(mount.path / name, b"x" * 5000) for name in names), 30)
