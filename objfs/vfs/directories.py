@@ -119,8 +119,8 @@ class Directories:
         return directory.local or trio.current_time() - directory.listed_at < self.ttl_s
 
     def timeout_s(self, node: Node) -> float:
-        """How long the kernel may believe what it is told of a node."""
-        if node.pending() or (isinstance(node, FileNode) and node.dirty):
+        """How long the kernel may believe what it is told of a node. It asks for the root on every walk."""
+        if node is self._tree.root or node.pending() or (isinstance(node, FileNode) and node.dirty):
             return self.ttl_s
         left_s = min(self.ttl_s, node.checked_at + self.ttl_s - trio.current_time())
         expiry = expiry_of(node.attributes)
