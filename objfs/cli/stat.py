@@ -118,6 +118,8 @@ def rows(one: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _state(one: dict[str, Any]) -> str:
     text = _STATES.get(one["state"]) or str(one["state"])
+    if one["state"] == "uploading" and one["error"]:
+        text = "not uploaded yet, tried again by itself"
     if len(one["changes"]) > 1 or one["changes"] not in ([], ["put"]):
         text += f" ({', '.join(one['changes'])})"
     if one["error"]:

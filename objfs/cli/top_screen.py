@@ -168,12 +168,24 @@ def _uploads(figures: Figures, rates: Rates, now_s: float, room: int) -> list[Re
     parts: list[RenderableType] = [line]
     if figures.offline_since_s is not None:
         parts.append(Text(f"  {show_text(figures.last_error or 'no answer')}", style="red"))
-    if figures.sending:
-        parts.append(_sending(figures.sending[:room], rates))
+    moving = [one for one in figures.sending if not one.error or one.sent_bytes]
+    if moving:
+        parts.append(_sending(moving[:room], rates))
+    if figures.offline_since_s is None:
+        failed = [one for one in figures.sending if one.error]
+        parts += [
+            Text(
+                f"  {show_text(one.path)}: tried again, {show_text(one.error or '')}",
+                no_wrap=True,
+                overflow="ellipsis",
+                style="red",
+            )
+            for one in failed[:room]
+        ]
     return parts
 
 
-def _sending(files: tuple[Sending, ...], rates: Rates) -> Table:
+def _sending(files: list[Sending], rates: Rates) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=40)
     table.add_column(no_wrap=True)
@@ -187,7 +199,7 @@ def _sending(files: tuple[Sending, ...], rates: Rates) -> Table:
             bar(share),
             f"{share:.0%}",
             f"of {show_bytes(one.size_bytes)}",
-            show_text(one.error) if one.error else f"{show_bytes(pace)}/s" if pace else "",
+            f"{show_bytes(pace)}/s" if pace else "",
         )
     return table
 
