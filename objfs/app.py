@@ -322,6 +322,7 @@ def _open_changes(directory: CacheDirectory, settings: MountSettings) -> Iterato
             budget_bytes=settings.cache_size_bytes,
             floor_fraction=FREE_DISK_FRACTION,
             referenced=[record.staged.file_id for record in journal.load() if record.staged is not None],
+            journal=journal,
         ) as staging,
     ):
         yield journal, staging

@@ -76,7 +76,7 @@ def open_cache_directory(path: Path) -> Iterator[CacheDirectory]:
         directory = CacheDirectory(path=path)
         for folder in (directory.blocks_path, directory.staging_path, directory.journal_path.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
-        fsync_directory(path)
+        _make_names_durable(path)
         yield directory
     finally:
         os.close(lock)
@@ -89,6 +89,30 @@ def fsync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_durably(path: Path, data: bytes) -> None:
+    """Give a small file new content: after a power loss it has the old or the new, whole."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    fsync_directory(path.parent)
+
+
+def _make_names_durable(path: Path) -> None:
+    """The directory's content, and its own name: perhaps it, and those above, were made a moment ago."""
+    fsync_directory(path)
+    device = path.stat().st_dev
+    for above in path.absolute().parents:
+        if above.stat().st_dev != device:
+            return
+        try:
+            fsync_directory(above)
+        except PermissionError:  # not readable: not ours, and older than this start
+            return
 
 
 def _check_owner(path: Path) -> None:
@@ -114,12 +138,10 @@ def _lock(descriptor: int, path: Path) -> None:
 
 
 def _check_format(path: Path) -> None:
-    if not path.exists():
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(f"{FORMAT_VERSION}\n")
-        temporary.rename(path)
+    text = path.read_text().strip("\0 \n") if path.exists() else ""
+    if not text:  # none yet, or the power was lost when it was made: nothing was acknowledged before
+        replace_durably(path, f"{FORMAT_VERSION}\n".encode())
         return
-    text = path.read_text().strip()
     if not text.isdigit() or int(text) > FORMAT_VERSION:
         raise CacheFormatError(
             f"The cache directory {path.parent} has format {text[:20]!r}, this objfs knows {FORMAT_VERSION}; "

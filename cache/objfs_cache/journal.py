@@ -11,18 +11,19 @@ import errno
 import json
 import os
 import sqlite3
+import threading
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from objfs_cache.directory import CacheError, CacheFormatError, fsync_directory
-from objfs_cache.staging import StagedState
+from objfs_cache.staging import StagedContent, StagedState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")  # changes with every boot (random(4))
 
 _SCHEMA = """
@@ -37,15 +38,17 @@ CREATE TABLE IF NOT EXISTS operation (
     staged_length INTEGER NOT NULL DEFAULT 0,
     base_limit INTEGER NOT NULL DEFAULT 0,
     extents TEXT NOT NULL DEFAULT '[]',
-    fsynced INTEGER NOT NULL DEFAULT 0
+    fsynced INTEGER NOT NULL DEFAULT 0,
+    durable TEXT
 ) STRICT;
 CREATE TABLE IF NOT EXISTS note (number INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
 _TORN = -1  # in the column `fsynced`: the bytes were not durable when the machine went down
+_REVERTED = 2  # there: durable, but newer bytes were not when the machine went down
 
-_WRITE = "INSERT OR REPLACE INTO operation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_WRITE = "INSERT OR REPLACE INTO operation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +83,14 @@ class JournalError(CacheError, OSError):
 
 
 class Journal:
-    """Rows of pending changes. Used from one thread, but for `sync`."""
+    """Rows of pending changes. Used from one thread, but for `sync` and `is_durable`."""
 
     def __init__(self, connection: sqlite3.Connection, wal: int, *, rebooted: bool) -> None:
         self._connection = connection
         self._wal = wal
         self._depth = 0
+        self._lock = threading.Lock()  # one `sync` at a time
+        self._changes = self._synced_changes = 0
         row = connection.execute("SELECT max(seq) FROM operation").fetchone()
         self._last_seq = int(row[0] or 0)
         self.rebooted = rebooted
@@ -102,21 +107,7 @@ class Journal:
 
     def write(self, record: Record) -> None:
         """Add a row, or replace the one of the same seq."""
-        staged = record.staged
-        self._execute(
-            _WRITE,
-            record.seq,
-            record.kind,
-            record.path,
-            record.source,
-            record.details,
-            record.body,
-            staged.file_id if staged else None,
-            staged.length if staged else 0,
-            staged.base_limit if staged else 0,
-            json.dumps(staged.extents) if staged else "[]",
-            _TORN if staged and staged.torn else int(staged.fsynced) if staged else 0,
-        )
+        self._execute(_WRITE, *_values(record))
 
     def remove(self, seq: int) -> None:
         """Forget a row: its change is in the store, or was taken back."""
@@ -156,13 +147,32 @@ class Journal:
         finally:
             self._depth -= 1
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether every committed row is."""
+        return self._synced_changes == self._changes
+
     def sync(self) -> None:
-        """Make all committed rows durable. Blocks; any thread."""
-        os.fdatasync(self._wal)
+        """Make all committed rows durable. Blocks; any thread.
+
+        Raises:
+            JournalError: they may not be.
+        """
+        with self._lock:  # whoever waited here finds its rows durable
+            if self.is_durable:
+                return
+            changes = self._changes
+            try:
+                os.fdatasync(self._wal)
+            except OSError as error:
+                raise JournalError(f"The journal cannot be made durable: {error}.") from error
+            self._synced_changes = changes
 
     def _execute(self, sql: str, *values: object) -> list[tuple[object, ...]]:
         try:
-            return self._connection.execute(sql, values).fetchall()
+            rows = self._connection.execute(sql, values).fetchall()
+            self._changes += not sql.startswith("SELECT")
+            return rows
         except sqlite3.Error as error:
             full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
             number = errno.ENOSPC if full else errno.EIO
@@ -185,6 +195,9 @@ def open_journal(path: Path) -> Iterator[Journal]:
         rebooted = _prepare(connection, path)
         wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
+            # What an earlier process committed may be in memory only. It counts from here on: files that no
+            # row refers to are deleted, and their numbers are used again.
+            os.fdatasync(wal)
             fsync_directory(path.parent)
             yield Journal(connection, wal, rebooted=rebooted)
         finally:
@@ -210,7 +223,7 @@ def peek_journal(path: Path) -> list[Record]:
     except sqlite3.Error as error:
         raise JournalError(f"The journal {path} cannot be read: {error}.") from error
     rebooted = boot_id is not None and boot_id[0] != BOOT_ID_PATH.read_text().strip()
-    return [_torn_unless_fsynced(_record(row)) if rebooted else _record(row) for row in rows]
+    return [_after_power_loss(_record(row)) if rebooted else _record(row) for row in rows]
 
 
 def peek_notes(path: Path) -> list[str]:
@@ -227,10 +240,10 @@ def peek_notes(path: Path) -> list[str]:
         raise JournalError(f"The journal {path} cannot be read: {error}.") from error
 
 
-def _torn_unless_fsynced(record: Record) -> Record:
-    if record.staged is None or record.staged.fsynced:
+def _after_power_loss(record: Record) -> Record:
+    if record.staged is None:
         return record
-    return replace(record, staged=replace(record.staged, torn=True))
+    return replace(record, staged=record.staged.after_power_loss())
 
 
 def _check_version(connection: sqlite3.Connection, path: Path) -> None:
@@ -248,6 +261,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> bool:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_SCHEMA)
+        _upgrade(connection)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         return _note_boot(connection)
     except sqlite3.Error as error:
@@ -257,32 +271,80 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> bool:
         ) from error
 
 
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Format 1 did not tell what of changed bytes had been durable before."""
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(operation)")}
+    if "durable" not in columns:
+        connection.execute("ALTER TABLE operation ADD COLUMN durable TEXT")
+
+
 def _note_boot(connection: sqlite3.Connection) -> bool:
-    """Whether this is another boot; what was not fsynced is then marked for good as torn."""
+    """Whether this is another boot; rows then tell of what was durable, and of what is torn, for good."""
     boot_id = BOOT_ID_PATH.read_text().strip()
     connection.execute("BEGIN IMMEDIATE")
     before = connection.execute("SELECT value FROM meta WHERE name = 'boot_id'").fetchone()
     rebooted = before is not None and before[0] != boot_id
     if rebooted:
-        connection.execute(
-            "UPDATE operation SET fsynced = ? WHERE staged_id IS NOT NULL AND fsynced = 0", (_TORN,)
-        )
+        rows = connection.execute("SELECT * FROM operation WHERE staged_id IS NOT NULL AND fsynced = 0")
+        for row in rows.fetchall():
+            connection.execute(_WRITE, _values(_after_power_loss(_record(row))))
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
     connection.execute("COMMIT")
     return rebooted
 
 
+def _values(record: Record) -> tuple[object, ...]:
+    staged = record.staged
+    return (
+        record.seq,
+        record.kind,
+        record.path,
+        record.source,
+        record.details,
+        record.body,
+        staged.file_id if staged else None,
+        staged.length if staged else 0,
+        staged.base_limit if staged else 0,
+        json.dumps(staged.extents) if staged else "[]",
+        _fsynced(staged) if staged else 0,
+        _durable_json(staged.durable) if staged else None,
+    )
+
+
+def _fsynced(staged: StagedState) -> int:
+    if staged.torn:
+        return _TORN
+    return _REVERTED if staged.reverted else int(staged.fsynced)
+
+
+def _durable_json(content: StagedContent | None) -> str | None:
+    return json.dumps([content.length, content.base_limit, content.extents]) if content is not None else None
+
+
+def _durable(text: object) -> StagedContent | None:
+    if text is None:
+        return None
+    length, base_limit, extents = json.loads(str(text))
+    return StagedContent(length=int(length), base_limit=int(base_limit), extents=_ranges(extents))
+
+
+def _ranges(value: list[list[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((int(start), int(stop)) for start, stop in value)
+
+
 def _record(row: tuple[object, ...]) -> Record:
-    seq, kind, path, source, details, body, staged_id, length, base_limit, extents, fsynced = row
+    seq, kind, path, source, details, body, staged_id, length, base_limit, extents, fsynced, *more = row
     staged = None
     if isinstance(staged_id, int):
         staged = StagedState(
             file_id=staged_id,
             length=int(str(length)),
             base_limit=int(str(base_limit)),
-            extents=tuple((int(start), int(stop)) for start, stop in json.loads(str(extents))),
-            fsynced=fsynced == 1,
+            extents=_ranges(json.loads(str(extents))),
+            fsynced=fsynced in (1, _REVERTED),
             torn=fsynced == _TORN,
+            reverted=fsynced == _REVERTED,
+            durable=_durable(more[0]) if more else None,
         )
     return Record(
         seq=int(str(seq)),

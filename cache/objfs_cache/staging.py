@@ -11,7 +11,7 @@ import itertools
 import logging
 import os
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from objfs_cache.directory import fsync_directory
@@ -20,6 +20,8 @@ from objfs_cache.extents import Extents
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from objfs_cache.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,23 @@ class NoSpaceError(OSError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StagedContent:
+    """Which bytes of a staged file count; see `StagedState`."""
+
+    length: int
+    base_limit: int
+    extents: tuple[tuple[int, int], ...]
+
+    def cut(self, length: int) -> StagedContent:
+        """What is left below a length."""
+        return StagedContent(
+            length=min(self.length, length),
+            base_limit=min(self.base_limit, length),
+            extents=tuple((start, min(stop, length)) for start, stop in self.extents if start < length),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StagedState:
     """What the journal records of a staged file.
 
@@ -46,6 +65,8 @@ class StagedState:
         extents: staged ranges.
         fsynced: whether the file's bytes were made durable before the record was.
         torn: the machine went down before they were, so that they may be anything.
+        durable: where they were not `fsynced`, what of them was made durable earlier.
+        reverted: the machine went down, and this is what had been made durable of something newer.
     """
 
     file_id: int
@@ -54,6 +75,33 @@ class StagedState:
     extents: tuple[tuple[int, int], ...]
     fsynced: bool = False
     torn: bool = False
+    durable: StagedContent | None = None
+    reverted: bool = False
+
+    def after_power_loss(self) -> StagedState:
+        """What is left of it: all that was made durable last, or nothing that may be used."""
+        if self.fsynced:
+            return self
+        kept = self.durable
+        if kept is None:
+            return replace(self, torn=True)
+        return StagedState(
+            file_id=self.file_id,
+            length=kept.length,
+            base_limit=kept.base_limit,
+            extents=kept.extents,
+            fsynced=True,
+            reverted=True,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """A staged file's content at a time, and how often it had been changed and made shorter until then."""
+
+    content: StagedContent
+    changes: int
+    cuts: int
 
 
 class StagedFile:
@@ -67,8 +115,11 @@ class StagedFile:
         "_staging",
         "base_limit",
         "changes",
+        "cuts",
+        "durable",
         "extents",
         "file_id",
+        "is_lost",
         "length",
         "path",
         "sealed",
@@ -86,9 +137,12 @@ class StagedFile:
         self.extents = Extents()
         self.length = 0
         self.base_limit = 0
+        self.is_lost = False
         self.sealed = False
         self.synced = False
+        self.durable: StagedContent | None = None
         self.changes = 0
+        self.cuts = 0
 
     @property
     def complete(self) -> bool:
@@ -103,7 +157,24 @@ class StagedFile:
             base_limit=self.base_limit,
             extents=tuple(self.extents),
             fsynced=self.synced,
+            durable=None if self.synced else self.durable,
         )
+
+    def moment(self) -> Moment:
+        """What counts now, for `mark_synced`."""
+        content = StagedContent(length=self.length, base_limit=self.base_limit, extents=tuple(self.extents))
+        return Moment(content=content, changes=self.changes, cuts=self.cuts)
+
+    def mark_synced(self, then: Moment) -> bool:
+        """Note that `sync_data` was called and returned since a moment; returns whether that is worth noting.
+
+        What was written since is not durable, what was cut off since is not there any more.
+        """
+        if self.cuts != then.cuts:
+            return False
+        self.durable = then.content
+        self.synced = self.changes == then.changes
+        return True
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Write, or raise NoSpaceError with nothing acknowledged."""
@@ -141,7 +212,8 @@ class StagedFile:
         """Set the length; bytes beyond the old one read as zeros.
 
         A shorter length is journaled before the file itself is cut, which `trim` or the next change does: a
-        crash in between leaves what the journal tells of.
+        crash in between leaves what the journal tells of. Where bytes were made `durable`, that has to be so
+        for the loss of power, too.
         """
         if length < self.length:
             before = self.extents.total_bytes
@@ -149,6 +221,9 @@ class StagedFile:
             self._staging.account(self.extents.total_bytes - before)
             self.base_limit = min(self.base_limit, length)
             self._has_excess = True
+            self.cuts += 1
+            if self.durable is not None:
+                self.durable = self.durable.cut(length)
         else:
             self.trim()
             os.ftruncate(self._descriptor(), length)
@@ -202,6 +277,8 @@ class StagedFile:
         self.changes += 1
 
     def _descriptor(self) -> int:
+        if self.is_lost:
+            raise OSError(errno.EIO, "the staged bytes were lost")
         if self._fd < 0:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         return self._fd
@@ -223,11 +300,20 @@ class StagedFile:
 class Staging:
     """All staged files of one mount, under one budget."""
 
-    def __init__(self, path: Path, *, budget_bytes: int, floor_fraction: float, next_id: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        budget_bytes: int,
+        floor_fraction: float,
+        next_id: int,
+        journal: Journal | None = None,
+    ) -> None:
         self._path = path
         self._budget_bytes = budget_bytes
         self._floor_fraction = floor_fraction
         self._ids = itertools.count(next_id)
+        self._journal = journal
         self._used_bytes = 0
         self._kept: list[StagedFile] | None = None
         self._doomed: list[Path] = []
@@ -275,11 +361,24 @@ class Staging:
         staged.extents = Extents(state.extents)
         staged.length = state.length
         staged.base_limit = state.base_limit
-        staged.synced = state.fsynced
+        if state.fsynced:
+            staged.mark_synced(staged.moment())
+        else:
+            staged.durable = state.durable
         last = max((stop for _, stop in state.extents), default=0)
         if path.stat().st_size < last:
             raise OSError(errno.EIO, f"staged file {path.name} is shorter than journaled")
         _clear_rest(path, staged.extents, last, state.length)
+        self.account(staged.extents.total_bytes)
+        return staged
+
+    def lost(self, state: StagedState) -> StagedFile:
+        """Stands for a file whose bytes were lost or torn: reading it is an error."""
+        staged = StagedFile(self, state.file_id, self._file_path(state.file_id), -1)
+        staged.extents = Extents(state.extents)
+        staged.length = state.length
+        staged.base_limit = state.base_limit
+        staged.sealed = staged.is_lost = True
         self.account(staged.extents.total_bytes)
         return staged
 
@@ -314,14 +413,26 @@ class Staging:
         return bool(self._doomed)
 
     def sweep(self) -> None:
-        """Delete what was given up. Blocks; any thread, several at once too."""
+        """Delete what was given up. Blocks; any thread, several at once too.
+
+        The journal comes first: a power loss must not bring back a row whose bytes are gone.
+        """
+        paths: list[Path] = []
         with suppress(IndexError):
             while True:
-                path = self._doomed.pop()
-                try:
-                    path.unlink(missing_ok=True)
-                except OSError as error:
-                    log.warning("%s is left until the next start: %s", path, error.strerror)
+                paths.append(self._doomed.pop())
+        try:
+            if self._journal is not None:
+                self._journal.sync()
+        except OSError as error:
+            log.warning("staged files that have served are kept: %s", error)
+            self._doomed += paths
+            return
+        for path in paths:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("%s is left until the next start: %s", path, error.strerror)
 
     def reserve(self, length: int) -> None:
         """Raise NoSpaceError unless `length` more bytes fit the budget and leave the floor of free disk."""
@@ -381,7 +492,12 @@ def _clear_range(descriptor: int, start: int, stop: int) -> None:
 
 @contextmanager
 def open_staging(
-    path: Path, *, budget_bytes: int, floor_fraction: float, referenced: Iterable[int]
+    path: Path,
+    *,
+    budget_bytes: int,
+    floor_fraction: float,
+    referenced: Iterable[int],
+    journal: Journal | None = None,
 ) -> Iterator[Staging]:
     """The staging folder; files that no journal record refers to are deleted first.
 
@@ -389,7 +505,8 @@ def open_staging(
         path: the staging folder.
         budget_bytes: most staged bytes.
         floor_fraction: share of the disk to leave free, 0 to 1.
-        referenced: file ids that the journal refers to.
+        referenced: file ids that the journal refers to, durably.
+        journal: tells when files may be deleted; without one they are at once.
     """
     wanted = set(referenced)
     greatest = max(wanted, default=0)
@@ -400,7 +517,13 @@ def open_staging(
             continue
         if file_id not in wanted:
             os.unlink(entry.path)
-    staging = Staging(path, budget_bytes=budget_bytes, floor_fraction=floor_fraction, next_id=greatest + 1)
+    staging = Staging(
+        path,
+        budget_bytes=budget_bytes,
+        floor_fraction=floor_fraction,
+        next_id=greatest + 1,
+        journal=journal,
+    )
     try:
         yield staging
     finally:

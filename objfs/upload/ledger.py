@@ -99,10 +99,9 @@ class Ledger:
             self._touch(operation)
 
     def mark_durable(self, operation: Operation) -> None:
-        """Record that the staged bytes of an operation were fsynced."""
+        """Record what the staged file of an operation knows to be durable."""
         if operation.state is State.DONE or operation.staged is None:
             return
-        operation.staged.synced = True
         operation.note_content()
         self._book.write(operation)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from objfs.upload.bases import inherit, rebase
 from objfs.upload.operations import NOTHING, Base, Kind, Operation, State
 from objfs.upload.superseding import supersede
@@ -51,6 +53,16 @@ class Progress:
             operation.not_before = self._book.now()
             self._book.ready.reschedule(operation)
             self._book.changed()
+
+    async def write_ahead(self) -> None:
+        """The store is never ahead of what the journal tells after a power loss.
+
+        Raises:
+            JournalError: it cannot be made durable.
+        """
+        journal = self._book.journal
+        if not journal.is_durable:
+            await trio.to_thread.run_sync(journal.sync)
 
     def save(self, operation: Operation) -> None:
         """Journal the fields that the executor changed."""

@@ -12,6 +12,7 @@ from objfs.codec.marks import content_version, marked
 from objfs.errors import CorruptError, NotFoundError, PreconditionFailedError
 from objfs.store.values import ANY, MIB, ByteRange, Condition, FileSlice, Part, PutOptions, Version
 from objfs.upload.content import Content
+from objfs.upload.lookups import find_ours
 from objfs.upload.packing import Packed, Packer
 from objfs.upload.parts import COPY_PART_BYTES, SINGLE_PUT_BYTES, PartPlan, plan_patch, plan_upload
 from objfs.upload.sending import PartSender
@@ -46,7 +47,13 @@ class Transfer:
 
     async def put(self, operation: Operation) -> Version:
         """Make the operation's content the object at its key; conditional on its base."""
-        if operation.staged is None and operation.committed is not None:
+        state = operation.committed
+        if state is not None and (operation.staged is None or state.reverted):
+            found = await find_ours(self._store, operation)
+            if found is not None:  # stored before the machine went down, perhaps newer than what is staged
+                operation.staged = None
+                return found.version
+        if operation.staged is None and state is not None:
             raise OSError(errno.EIO, "the staged data is lost or was not durable before a power loss")
         options = operation.stored_options()
         if operation.staged is None:

@@ -267,7 +267,12 @@ def load_operations(journal: Journal, staging: Staging) -> list[Operation]:
     for record in journal.load():
         operation = from_record(record)
         state = record.staged
-        if state is not None and not state.torn:
+        if state is not None and state.torn and not state.length and operation.base.version is None:
+            staging.lost(state).discard()
+            operation.staged = staging.create()  # a new file, still empty: there was nothing to lose
+            operation.committed = operation.staged.state()
+            journal.write(operation.record())
+        elif state is not None and not state.torn:
             try:
                 operation.staged = staging.reopen(state)
             except OSError as error:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from objfs.upload.rules import RuleSet
     from objfs.vfs.content import Contents
     from objfs.vfs.directories import Kernel
-    from objfs_cache.staging import StagedFile
+    from objfs_cache.staging import StagedFile, StagedState
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class Changes:
         self._retire = retire
         self._owners: dict[Operation, Node] = {}
         self._epochs: dict[Operation, int] = {}
+        self._doubtful: dict[Operation, StagedFile] = {}
         self.dirty: set[FileNode] = set()
 
     # -- making things ------------------------------------------------------------------------------
@@ -141,13 +142,24 @@ class Changes:
             self._commit_put(operation, node, held=held)
         else:
             options = encode(node.attributes, node.name)
+            before = {one: one.staged for one in node.pending()}
             operation = self.ledger.put(
                 node.path, options=options, base=node.base(), staged=node.layers[0], held=held
             )
             self._own(operation, node)
+            self._drop_layer(node, before.get(operation))
         node.dirty = False
         self.dirty.discard(node)
         return operation
+
+    def _drop_layer(self, node: FileNode, replaced: StagedFile | None) -> None:
+        """A staged file that waited has given its operation to a newer one."""
+        if replaced is not None and replaced is not node.layers[0] and replaced in node.layers:
+            node.layers.remove(replaced)
+            replaced.discard()
+        for below in node.pending():
+            if below.staged is not None and below.staged.sealed:
+                self.ledger.release(below)  # nobody writes to it any more, and what follows waits for it
 
     def completed(self, node: FileNode) -> None:
         """The staged content that waits has what it lacked of its base."""
@@ -294,6 +306,18 @@ class Changes:
         if operation.kind is Kind.RENAME_TREE:
             self._epochs[operation] = self._tree.next_epoch()
 
+    def restore_staged(self, operation: Operation, node: FileNode, state: StagedState) -> None:
+        """A power loss may have taken staged bytes, which the store may have got all the same.
+
+        Where they were the only ones, reading is an error.
+        """
+        if operation.staged is None:
+            self._doubtful[operation] = lost = self._contents.lost_layer(state)
+            if operation.base.version is None:
+                node.layers.insert(0, lost)
+        elif state.reverted:
+            self._doubtful[operation] = operation.staged
+
     async def before_replace(self, operation: Operation) -> None:
         """See `Observer`: programs that hold the old version open keep its bytes."""
         doomed = [
@@ -313,6 +337,12 @@ class Changes:
         """See `Observer`."""
         self._name_left(operation)
         node = self._owners.pop(operation, None)
+        doubtful = self._doubtful.pop(operation, None)
+        if doubtful is not None and operation.staged is None:  # the store had the bytes all the time
+            if isinstance(node, FileNode) and doubtful in node.layers:
+                node.layers.remove(doubtful)
+            doubtful.discard()
+            version = None  # not what the node has shown until now: it is to be looked up anew
         if node is None:
             return
         node.changed_at = trio.current_time()
@@ -379,7 +409,7 @@ class Changes:
         self._stored_below(node)
 
     def _file_done(self, node: FileNode, operation: Operation, version: Version | None) -> None:
-        if version is None:  # somebody else took the object away; find out what is there now
+        if version is None:  # somebody else took the object away, or so; find out what is there now
             node.checked_at = node.changed_at = NEVER
             if node.parent is not None:
                 node.parent.listed_at = NEVER

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from objfs.read.window import ReadStream
     from objfs.vfs.disk import DiskShare
     from objfs.vfs.nodes import FileNode
-    from objfs_cache.staging import StagedFile, Staging
+    from objfs_cache.staging import StagedFile, StagedState, Staging
 
 INLINE_BYTES = 64 * 1024  # a pread or pwrite below this costs less than handing it to a thread (100 us)
 SETTLE_POLL_S = 0.05  # a read that met a request of ours on its way looks again so soon
@@ -126,9 +126,22 @@ class Contents:
         """Set the length. The caller holds the node's lock, and trims the layer once that is journaled."""
         if length > node.size_bytes:
             self._staging.reserve(0)
+        if not length and node.layers and (node.layers[0].durable is not None or node.layers[0].is_lost):
+            return self._emptied(node)
         layer = self.writable(node)
         layer.truncate(length)
         return layer
+
+    def _emptied(self, node: FileNode) -> StagedFile:
+        """A new layer in place of a durable one, which stays whole until the journal tells of the new one."""
+        layer = self._staging.create()
+        node.layers[0].sealed = True
+        node.layers.insert(0, layer)
+        return layer
+
+    def lost_layer(self, state: StagedState) -> StagedFile:
+        """Stands for staged bytes that were lost."""
+        return self._staging.lost(state)
 
     async def save(self, node: FileNode) -> None:
         """Fetch all of a version into a private layer: its object is about to be replaced by ourselves."""
@@ -173,7 +186,8 @@ class Contents:
                 return False
             for start, stop in holes:
                 layer.mark_filled(start, stop - start)
-            layer.synced = synced
+            if synced:
+                layer.mark_synced(layer.moment())
             return True
 
     async def salvage(self, node: FileNode, layer: StagedFile) -> None:

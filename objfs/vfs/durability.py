@@ -11,6 +11,7 @@ import ctypes
 import itertools
 import logging
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,18 +19,28 @@ import trio
 from objfs.upload.operations import Operation, State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from objfs.upload.ledger import Ledger
     from objfs.vfs.changes import Changes
     from objfs.vfs.nodes import FileNode
-    from objfs_cache.staging import StagedFile
+    from objfs_cache.staging import Moment, StagedFile
 
 log = logging.getLogger(__name__)
 
 BATCH = 200  # journal rows marked between two turns of the event loop
 SINGLY_MAX = 32  # so many files are synced one by one; more by one sync of their file system
 BUSY_EVERY = 6  # a file that is being written all the time is synced every so many turns only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Volatile:
+    """A staged file that is about to be synced, and what it holds."""
+
+    operation: Operation
+    staged: StagedFile
+    moment: Moment
 
 
 class Durability:
@@ -41,14 +52,12 @@ class Durability:
         self._staging_path = staging_path
 
     async def sync_file(self, node: FileNode) -> None:
-        """fsync(2) of a file. The node's lock is held by the caller."""
-        operation = self._changes.commit(node)
-        if operation is None:
-            operation = next((one for one in node.pending() if one.staged is not None), None)
-        if operation is not None and operation.staged is not None and not operation.staged.synced:
-            with operation.staged.pinned():
-                await trio.to_thread.run_sync(operation.staged.sync_data)
-            self._ledger.mark_durable(operation)
+        """fsync(2) of a file. The node's lock is held by the caller.
+
+        Its bytes may be in several staged files: one that is being sent, and later changes over it.
+        """
+        self._changes.commit(node)
+        await self._sync_each(_volatile(node.pending()))
         await self.sync_journal()
 
     async def sync_journal(self) -> None:
@@ -71,30 +80,34 @@ class Durability:
         Args:
             busy_too: also of files that are being written to right now.
         """
-        volatile: list[tuple[Operation, StagedFile, int]] = [
-            (operation, operation.staged, operation.staged.changes)
-            for operation in self._ledger
-            if operation.staged is not None
-            and not operation.staged.synced
-            and (busy_too or not operation.held)
-        ]
-        if not volatile:
-            return
+        volatile = _volatile(one for one in self._ledger if busy_too or not one.held)
         if len(volatile) > SINGLY_MAX:
             await trio.to_thread.run_sync(_syncfs, self._staging_path)
+            await self._mark(volatile)
         else:
-            with contextlib.ExitStack() as pins:
-                files = [staged for _, staged, _ in volatile]
-                for staged in files:
-                    pins.enter_context(staged.pinned())
-                await trio.to_thread.run_sync(_sync_each, files)
+            await self._sync_each(volatile)
+        if not self._ledger.journal.is_durable:
+            await self.sync_journal()
+
+    async def _sync_each(self, volatile: list[_Volatile]) -> None:
+        if not volatile:
+            return
+        with contextlib.ExitStack() as pins:
+            for one in volatile:
+                pins.enter_context(one.staged.pinned())
+            await trio.to_thread.run_sync(_sync_data, [one.staged for one in volatile])
+            await self._mark(volatile)
+
+    async def _mark(self, volatile: list[_Volatile]) -> None:
+        """Journal what is durable now: what each file held before it was synced."""
         for start in range(0, len(volatile), BATCH):
             with self._ledger.journal.transaction():
-                for operation, staged, changes in volatile[start : start + BATCH]:
-                    if operation.state is not State.DONE and staged.changes == changes:
-                        self._ledger.mark_durable(operation)
-            await trio.lowlevel.checkpoint()
-        await self.sync_journal()
+                for one in volatile[start : start + BATCH]:
+                    is_current = one.operation.staged is one.staged
+                    if is_current and one.staged.mark_synced(one.moment):
+                        self._ledger.mark_durable(one.operation)
+            if start + BATCH < len(volatile):
+                await trio.lowlevel.checkpoint()
 
     def _commit_quiet_files(self, quiet_s: float) -> None:
         """Journal what open files were written; a file that is not being written any more may be uploaded."""
@@ -104,7 +117,15 @@ class Durability:
                 self._changes.commit(node, held=now - node.written_at < quiet_s)
 
 
-def _sync_each(files: list[StagedFile]) -> None:
+def _volatile(operations: Iterable[Operation]) -> list[_Volatile]:
+    return [
+        _Volatile(operation=one, staged=one.staged, moment=one.staged.moment())
+        for one in operations
+        if one.staged is not None and not one.staged.synced and one.state is not State.DONE
+    ]
+
+
+def _sync_data(files: list[StagedFile]) -> None:
     for staged in files:
         staged.sync_data()
 

@@ -659,6 +659,8 @@ class FileSystem:
             layer = self._contents.truncate(node, length)
             self._changes.wrote(node)
             self._changes.commit(node, held=node.writers > 0)
+            if layer.durable is not None:  # what fsync promised is cut off only once that is durable, too
+                await self._durability.sync_journal()
             layer.trim()
         if not node.writers:
             await self._settle(node)

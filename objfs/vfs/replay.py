@@ -51,6 +51,8 @@ class _Replay:
         node = self._file(operation.path, attributes)
         if operation.staged is not None:
             node.layers.insert(0, operation.staged)
+        if operation.committed is not None:
+            self._changes.restore_staged(operation, node, operation.committed)
         elif operation.body is not None and stat.S_ISLNK(node.attributes.mode):
             node.target = operation.body
         if node.version is None:

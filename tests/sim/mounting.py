@@ -92,6 +92,7 @@ async def mounted(
                 budget_bytes=options.budget_bytes,
                 floor_fraction=0.0,
                 referenced=[one.staged.file_id for one in journal.load() if one.staged is not None],
+                journal=journal,
             )
         )
         settings = UploadSettings(delay_s=options.delay_s, parallel_operations=options.parallel_operations)
