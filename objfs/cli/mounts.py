@@ -63,7 +63,7 @@ def is_dead(mountpoint: Path) -> bool:
 
     def ask() -> None:
         try:
-            os.stat(mountpoint)
+            os.statvfs(mountpoint)  # never out of the memory of the kernel, as stat may be
         except OSError as error:
             answers.append(error.errno)
 

@@ -8,10 +8,11 @@ file that was not closed, any part may be there; everything else of the file mus
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,19 +24,27 @@ SIZES = (0, 1, 100, 4096, 5000, 70_000, 200_000)
 LARGE_BYTES = 3_000_000
 MODES = (0o644, 0o600, 0o755, 0o444)
 PAGE_BYTES = 4096
+OLD_S = 1_000_000  # times that a writer sets are before this, times of writing after
+LABEL = "user.label"
 NAMES = 9  # few names, so that they are used again and again
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file, a directory or a symlink: type, permission bits, bytes (of a symlink: its target)."""
+    """A file, a directory or a symlink: type, permission bits, bytes (of a symlink: its target).
+
+    Of a file also the time that was set since it was last written (0: none), and the value of its xattr.
+    """
 
     kind: str
     mode: int = 0
     data: bytes = b""
+    time_s: int = 0
+    label: bytes = b""
 
     def __repr__(self) -> str:
-        return f"{self.kind}:{self.mode:o}:{len(self.data)}:{hash(self.data) & 0xFFFF:04x}"
+        told = f"{self.kind}:{self.mode:o}:{len(self.data)}:{hash(self.data) & 0xFFFF:04x}"
+        return f"{told}:{self.time_s}:{self.label.decode()}"
 
 
 Tree = dict[str, Entry]
@@ -54,8 +63,18 @@ def observe(folder: Path) -> Tree:
         else:
             data = path.read_bytes()
             assert len(data) == status.st_size, name
-            found[name] = Entry("file", mode, data)
+            time_s = int(status.st_mtime) if status.st_mtime < OLD_S else 0
+            found[name] = Entry("file", mode, data, time_s, _label(path))
     return found
+
+
+def _label(path: Path) -> bytes:
+    try:
+        return os.getxattr(path, LABEL)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP):
+            return b""
+        raise
 
 
 def difference(found: Tree, wanted: Tree) -> str:
@@ -76,6 +95,7 @@ class Writer:
 
     folder: Path
     chance: random.Random
+    xattrs: bool = False
     acknowledged: Tree = field(default_factory=dict)
     possible: Tree | None = None
     writing: str = ""
@@ -95,7 +115,7 @@ class Writer:
     def _may_be_written(self, found: Tree) -> bool:
         """Whether the tree is the acknowledged one but for some of the writes to an open file."""
         before, now = self.acknowledged.get(self.writing), found.get(self.writing)
-        if before is None or now is None or before.mode != now.mode:
+        if before is None or now is None or (before.mode, before.label) != (now.mode, now.label):
             return False
         others = {name: entry for name, entry in found.items() if name != self.writing}
         if others != {name: entry for name, entry in self.acknowledged.items() if name != self.writing}:
@@ -116,10 +136,13 @@ class Writer:
             self._unlink,
             self._mkdir,
             self._rename_directory,
+            self._rename_directory_over,
             self._remove_tree,
             self._symlink,
             self._chmod,
             self._truncate,
+            self._set_time,
+            *([self._set_label] if self.xattrs else []),
         ]
         self.chance.choice(changes)()
 
@@ -172,6 +195,13 @@ class Writer:
         if name is not None and place is not None and not f"{place}/".startswith(f"{name}/"):
             self._move(name, place)
 
+    def _rename_directory_over(self) -> None:
+        name, target = self._any("directory"), self._any("directory")
+        if name is None or target is None or f"{target}/".startswith(f"{name}/"):
+            return
+        if not any(path.startswith(f"{target}/") for path in self.acknowledged):
+            self._move(name, target)
+
     def _unlink(self) -> None:
         name = self._any("file", "link")
         if name is not None:
@@ -204,7 +234,7 @@ class Writer:
         if name is not None:
             before = self.acknowledged[name]
             mode = self.chance.choice((0o755, 0o700, 0o750) if before.kind == "directory" else MODES)
-            after = {**self.acknowledged, name: Entry(before.kind, mode, before.data)}
+            after = {**self.acknowledged, name: replace(before, mode=mode)}
             self._acknowledge(f"chmod {name}", after, lambda: os.chmod(self.folder / name, mode))
 
     def _truncate(self) -> None:
@@ -213,17 +243,32 @@ class Writer:
             before = self.acknowledged[name]
             length = self.chance.randrange(len(before.data) + 3000)
             data = before.data[:length].ljust(length, b"\0")
-            after = {**self.acknowledged, name: Entry("file", before.mode, data)}
+            after = {**self.acknowledged, name: replace(before, data=data, time_s=0)}
             what = f"truncate {name} {length}"
             self._acknowledge(what, after, lambda: os.truncate(self.folder / name, length))
+
+    def _set_time(self) -> None:
+        name = self._any("file")
+        if name is not None:
+            time_s = self.chance.randrange(1, OLD_S)
+            after = {**self.acknowledged, name: replace(self.acknowledged[name], time_s=time_s)}
+            what = f"utime {name} {time_s}"
+            self._acknowledge(what, after, lambda: os.utime(self.folder / name, (time_s, time_s)))
+
+    def _set_label(self) -> None:
+        name = self._any("file")
+        if name is not None:
+            label = self.chance.choice((b"a", b"b" * 100))
+            after = {**self.acknowledged, name: replace(self.acknowledged[name], label=label)}
+            self._acknowledge(f"label {name}", after, lambda: os.setxattr(self.folder / name, LABEL, label))
 
     # -- parts --------------------------------------------------------------------------------------
 
     def _write(self, name: str, flags: int, pieces: list[tuple[int, bytes]], *, mode: int = 0) -> None:
         state = self.acknowledged
         if flags & (os.O_CREAT | os.O_TRUNC):
-            kept = mode if flags & os.O_CREAT else state[name].mode
-            state = {**state, name: Entry("file", kept)}
+            new = Entry("file", mode) if flags & os.O_CREAT else replace(state[name], data=b"", time_s=0)
+            state = {**state, name: new}
         self.possible = state
         self.history.append(f"open {name} {flags:#x}")
         descriptor = os.open(self.folder / name, os.O_WRONLY | flags, mode)
@@ -288,7 +333,7 @@ def _patched(before: Entry, offset: int, data: bytes) -> Entry:
     if not data:
         return before
     content = before.data[:offset].ljust(offset, b"\0") + data + before.data[offset + len(data) :]
-    return Entry("file", before.mode, content)
+    return replace(before, data=content, time_s=0)
 
 
 def _is_partly_written(now: bytes, before: bytes, pieces: list[tuple[int, bytes]]) -> bool:

@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -69,11 +69,16 @@ def test_killed_at_random_instants(store: str, request: pytest.FixtureRequest) -
     bucket: Bucket = request.getfixturevalue(f"{store}_bucket")
     seed = int(os.environ.get("OBJFS_TEST_SEED") or random.randrange(1 << 32))
     chance = random.Random(seed)
-    with mounted(bucket.url, environment=bucket.environment, metadata_ttl="2s") as mount:
+    options: dict[str, Any] = {"metadata_ttl": "2s"}
+    if chance.random() < 0.5:
+        options["xattrs"] = True
+    with mounted(bucket.url, environment=bucket.environment, **options) as mount:
         names = [f"w{number}" for number in range(WRITERS)]
         for name in names:
             (mount.path / name).mkdir()
-        writers = [Writer(mount.path / name, random.Random(chance.random())) for name in names]
+        writers = [
+            Writer(mount.path / name, random.Random(chance.random()), "xattrs" in options) for name in names
+        ]
         for round_ in range(ROUNDS):
             try:
                 write_until_killed(mount, writers, chance.uniform(0.05, 1.5))
@@ -93,7 +98,7 @@ def test_killed_at_random_instants(store: str, request: pytest.FixtureRequest) -
             assert any(other.startswith(key) for other in found), f"lost {key!r}, seed {seed}"
             found[key] = b""
         assert found == as_objects(wanted), f"OBJFS_TEST_SEED={seed}"
-    with mounted(bucket.url, environment=bucket.environment) as mount:
+    with mounted(bucket.url, environment=bucket.environment, **options) as mount:
         for name, tree in wanted.items():
             seen = observe(mount.path / name)
             assert seen == tree, f"OBJFS_TEST_SEED={seed}: {difference(seen, tree)}"

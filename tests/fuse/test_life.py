@@ -276,6 +276,17 @@ def test_kill_and_replay(bucket: Bucket) -> None:
         assert contents == expected
 
 
+def test_a_mount_that_dies_while_it_is_looked_at_is_mounted_again(file_bucket: Bucket) -> None:
+    with mounted(file_bucket.url, metadata_ttl="1h", upload_delay="1h") as mount:
+        (mount.path / "a").write_bytes(b"abc")
+        pid = mount.pid
+        mount.path.stat()
+        os.kill(pid, signal.SIGKILL)
+        assert wait_for_end(pid, END_TIMEOUT_S)
+        mount.mount_again()
+        assert (mount.path / "a").read_bytes() == b"abc"
+
+
 def test_a_stopped_daemon_does_not_hang_the_commands(file_bucket: Bucket) -> None:
     with mounted(file_bucket.url) as mount:
         pid = mount.pid
