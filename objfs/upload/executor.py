@@ -80,7 +80,12 @@ class Executor:
     async def _perform(self, operation: Operation) -> None:
         if operation.kind is Kind.RENAME_TREE:
             await move_tree(
-                self._store, self._transfer, operation, self._tree_copied, parallel=self._parallel_copies
+                self._store,
+                self._transfer,
+                operation,
+                self._tree_copied,
+                self._outcomes.copied_beside,
+                parallel=self._parallel_copies,
             )
             self._outcomes.succeeded(operation, None)
             return

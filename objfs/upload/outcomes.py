@@ -106,6 +106,11 @@ class Outcomes:
         self._progress.finish(operation, left)
         self.observer.done(operation, None)
 
+    def copied_beside(self, key: str, path: str) -> None:
+        """An object of a renamed directory is kept beside one that somebody else put at its new place."""
+        self._counts.conflicts += 1
+        log.warning("conflict: somebody changed %r first; our version is kept as %r", key, path)
+
     async def _precondition_failed(self, operation: Operation, error: PreconditionFailedError) -> None:
         """Somebody was first: ourselves (a lost answer), somebody else, or somebody who deleted it."""
         is_rename = operation.kind is Kind.RENAME

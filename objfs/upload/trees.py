@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
+import time
 from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.store.values import ANY
-from objfs.upload.lookups import walk
+from objfs.errors import PreconditionFailedError, UnavailableError
+from objfs.store.values import ABSENT, ANY, MIB, ByteRange
+from objfs.upload.conflicts import conflict_path
+from objfs.upload.lookups import find, walk
+from objfs.upload.operations import TOKEN_METADATA
 from objfs.upload.removal import delete_versions
 
 if TYPE_CHECKING:
@@ -18,12 +23,15 @@ if TYPE_CHECKING:
     from objfs.upload.operations import Operation
     from objfs.upload.transfer import Transfer
 
+COMPARE_BYTES = 8 * MIB  # of two objects at a time
+
 
 async def move_tree(
     store: AsyncObjectStore,
     transfer: Transfer,
     operation: Operation,
     on_copied: Callable[[Operation, Mapping[str, tuple[Version, Version]]], None],
+    on_conflict: Callable[[str, str], None],
     *,
     parallel: int,
 ) -> None:
@@ -34,27 +42,92 @@ async def move_tree(
         transfer: copies objects.
         operation: the rename.
         on_copied: told once everything is at its new place too, of the versions that changed by it.
+        on_conflict: told of each object whose new name somebody else has taken, and of the name it got.
         parallel: copies at a time.
     """
-    old, new = f"{operation.source}/", f"{operation.path}/"
-    present = {info.key: info.version async for info in walk(store, new)}
-    copied: dict[str, Version] = {}
-    moved: dict[str, tuple[Version, Version]] = {}
-    limit = trio.CapacityLimiter(parallel)
+    await _Move(store, transfer, operation, on_conflict, trio.CapacityLimiter(parallel)).run(on_copied)
 
-    async def copy(info: ObjectInfo) -> None:
-        target = new + info.key[len(old) :]
-        async with limit:
-            if (operation.copied and target in present) or present.get(target) == info.version:
+
+class _Move:
+    def __init__(
+        self,
+        store: AsyncObjectStore,
+        transfer: Transfer,
+        operation: Operation,
+        on_conflict: Callable[[str, str], None],
+        limit: trio.CapacityLimiter,
+    ) -> None:
+        self._store = store
+        self._transfer = transfer
+        self._operation = operation
+        self._on_conflict = on_conflict
+        self._limit = limit
+        self._old, self._new = f"{operation.source}/", f"{operation.path}/"
+        self._present: dict[str, Version] = {}
+        self._moved: dict[str, tuple[Version, Version]] = {}
+
+    async def run(
+        self, on_copied: Callable[[Operation, Mapping[str, tuple[Version, Version]]], None]
+    ) -> None:
+        self._present = {info.key: info.version async for info in walk(self._store, self._new)}
+        copied: dict[str, Version] = {}
+        async with trio.open_nursery() as nursery:
+            async for info in walk(self._store, self._old):
+                copied[info.key] = info.version
+                nursery.start_soon(self._copy, info)
+        if not self._operation.copied:
+            on_copied(self._operation, self._moved)
+        await delete_versions(self._store, copied)
+
+    async def _copy(self, info: ObjectInfo) -> None:
+        target = self._new + info.key[len(self._old) :]
+        async with self._limit:
+            if self._present.get(target) == info.version or (
+                self._operation.copied and target in self._present
+            ):
                 return
-            version = await transfer.copy(info.key, target, info.version, None, ANY)
-            if version != info.version:
-                moved[target] = (info.version, version)
+            version: Version | None
+            try:
+                version = await self._transfer.copy(info.key, target, info.version, None, ABSENT)
+            except PreconditionFailedError:
+                version = await self._settle(info, target)
+            if version is not None and version != info.version:
+                self._moved[target] = (info.version, version)
 
-    async with trio.open_nursery() as nursery:
-        async for info in walk(store, old):
-            copied[info.key] = info.version
-            nursery.start_soon(copy, info)
-    if not operation.copied:
-        on_copied(operation, moved)
-    await delete_versions(store, copied)
+    async def _settle(self, info: ObjectInfo, target: str) -> Version | None:
+        """Something is at the new place: a copy of ours (a life, or an answer, was lost), or somebody else's.
+
+        Returns:
+            The version that our copy has there, or None if theirs keeps the name.
+        """
+        found = await find(self._store, target)
+        if found is None:
+            raise UnavailableError("somebody changes the directory's new place", key=target)
+        if target.endswith("/"):  # markers have no content to lose
+            return await self._transfer.copy(info.key, target, info.version, None, ANY)
+        if await self._is_copy(info, found):
+            return found.version
+        path = conflict_path(target, time.time())
+        while path in self._present:
+            path = conflict_path(target, time.time(), random.randrange(2, 10_000))  # noqa: S311  # no secret
+        await self._transfer.copy(info.key, path, info.version, None, ABSENT)
+        self._on_conflict(target, path)
+        return None
+
+    async def _is_copy(self, info: ObjectInfo, found: ObjectInfo) -> bool:
+        """Whether two objects are the same; the listing tells neither metadata nor the same ETags always."""
+        if info.version.etag == found.version.etag:
+            return True
+        if info.version.size_bytes != found.version.size_bytes:
+            return False
+        source = await self._store.head(info.key)
+        tokens = [(one.metadata or {}).get(TOKEN_METADATA) for one in (source, found)]
+        if tokens != [None, None]:
+            return tokens[0] == tokens[1]
+        for start in range(0, info.version.size_bytes, COMPARE_BYTES):
+            piece = ByteRange(start=start, stop=min(start + COMPARE_BYTES, info.version.size_bytes))
+            one = await self._store.get(info.key, byte_range=piece, if_match=info.version.etag)
+            other = await self._store.get(found.key, byte_range=piece, if_match=found.version.etag)
+            if one.data != other.data:
+                return False
+        return True

@@ -221,7 +221,7 @@ class Changes:
             self._delete_expired(node, below)
         operation = self.ledger.rmdir(node.path)
         self._tree.detach(node)
-        parent.gone[name] = PENDING
+        self._hide(parent, name)
         parent.attributes.touch(content=True)
         self._keep(parent)
         return operation
@@ -255,7 +255,7 @@ class Changes:
         self, node: DirectoryNode, parent: DirectoryNode, name: str, target: DirectoryNode | None
     ) -> None:
         """A directory gets another place; an empty directory there goes."""
-        old_parent, source = node.parent, node.path
+        old_parent, old_name, source = node.parent, node.name, node.path
         if target is not None:
             self.ledger.rmdir(target.path)
             self._tree.detach(target)
@@ -268,6 +268,8 @@ class Changes:
         if operation is not None:
             self.restore(operation, node)
         self._tree.move(node, parent, name, stays=operation is not None)
+        if old_parent is not None:
+            self._hide(old_parent, old_name)
         self._moved(old_parent, parent)
 
     def _delete_expired(self, parent: DirectoryNode, name: str) -> None:
@@ -407,6 +409,10 @@ class Changes:
         node.checked_at = node.changed_at
         self._tree.settle_place(node)
         self._stored_below(node)
+        for moved in self._tree.walk(node) if operation.kind is Kind.RENAME_TREE else ():
+            if isinstance(moved, DirectoryNode):
+                for name in moved.gone:  # removed under the old path
+                    self._hide(moved, name)
 
     def _file_done(self, node: FileNode, operation: Operation, version: Version | None) -> None:
         if version is None:  # somebody else took the object away, or so; find out what is there now

@@ -22,6 +22,7 @@ import objfs.upload.pacing
 import objfs.upload.parts
 import objfs.upload.removal
 import objfs.upload.transfer
+import objfs.upload.trees
 import objfs.vfs.attributes
 import objfs.vfs.content
 from objfs.read.reader import open_reader

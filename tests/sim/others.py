@@ -276,6 +276,7 @@ class OthersSimulation:
         parked = [one for one in left if one.state is State.PARKED]
         for claim in self.ours.values():
             names = [key for key in objects if key.partition(".conflict-")[0] in claim.paths]
+            names += [key for key in objects if ".conflict-" in key]
             is_kept = any(
                 claim.marks <= marks(data) for data in (*map(objects.get, names), *self.witness.taken) if data
             )

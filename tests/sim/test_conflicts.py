@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from objfs.errors import StaleVersionError
 from tests.sim.client import Client
 from tests.sim.model import Op
 from tests.sim.mounting import Mount, MountOptions, mounted, run
@@ -34,6 +35,12 @@ class Scene:
         name = "create" if new else "open"
         await self.client.apply(Op(name, path, slot=1, flags=0o1002))
         await self.client.apply(Op("write", slot=1, data=data))
+        await self.client.apply(Op("close", slot=1))
+
+    async def patch(self, path: str, offset: int, data: bytes) -> None:
+        """Our program changes a part of a file."""
+        await self.client.apply(Op("open", path, slot=1, flags=2))
+        await self.client.apply(Op("write", slot=1, offset=offset, data=data))
         await self.client.apply(Op("close", slot=1))
 
     async def do(self, name: str, path: str, other: str = "", number: int = 0) -> None:
@@ -191,3 +198,77 @@ def test_a_store_without_conditions_is_compared_with(tmp_path: Path) -> None:
 class _Forgiving(list[str]):
     def append(self, _text: str) -> None:
         return
+
+
+def test_a_renamed_directory_meets_somebody_at_its_new_place(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.do("mkdir", "d")
+        await at.write("d/x", b"ours x", new=True)
+        await at.write("d/y", b"ours y", new=True)
+        await at.settle()
+        await at.do("rename", "d", "e")
+        at.store.write_foreign("e/x", b"theirs")
+        assert await at.settle() == {
+            "f": b"theirs 0",
+            "e/": b"",
+            "e/x": b"theirs",
+            "e/x.conflict": b"ours x",
+            "e/y": b"ours y",
+        }
+        assert at.mount.uploader.status().conflicts == 1
+        assert (await at.client.entry("e/x"))[2] == b"theirs"
+
+    play(tmp_path, scene)
+
+
+def test_a_removed_file_that_somebody_replaced_stays(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.do("unlink", "f")
+        at.store.write_foreign("f", b"theirs 1")
+        assert await at.settle() == {"f": b"theirs 1"}
+        assert await at.client.names("") == ["f"]
+
+    play(tmp_path, scene)
+
+
+LARGE = b"0123456789abcdef" * 8000
+
+
+@pytest.mark.parametrize("gone", ["replaced", "deleted"])
+def test_a_change_of_a_part_outlives_its_base_where_that_is_cached(tmp_path: Path, gone: str) -> None:
+    async def scene(at: Scene) -> None:
+        at.store.write_foreign("g", LARGE)
+        assert (await at.client.entry("g"))[2] == LARGE  # now the cache has it
+        await at.patch("g", 70_000, b"patch")
+        if gone == "replaced":
+            at.store.write_foreign("g", b"theirs")
+        else:
+            at.store.delete_foreign("g")
+        patched = LARGE[:70_000] + b"patch" + LARGE[70_005:]
+        kept = {"g": b"theirs", "g.conflict": patched} if gone == "replaced" else {"g": patched}
+        assert await at.settle() == {"f": b"theirs 0", **kept}
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("gone", ["replaced", "deleted"])
+def test_a_change_of_a_part_is_kept_where_its_base_cannot_be_had(tmp_path: Path, gone: str) -> None:
+    async def scene(at: Scene) -> None:
+        at.store.write_foreign("g", LARGE)
+        await at.patch("g", 70_000, b"patch")
+        if gone == "replaced":
+            at.store.write_foreign("g", b"theirs")
+        else:
+            at.store.delete_foreign("g")
+        await at.mount.uploader.drain()
+        (parked,) = at.mount.uploader.status().parked
+        assert parked.path.partition(".conflict-")[0] == "g"
+        assert "bytes of it can no longer be had" in parked.error
+        assert at.store.objects().get("g") == (b"theirs" if gone == "replaced" else None)
+        with pytest.raises(StaleVersionError):
+            await at.client.entry(parked.path)  # never zeros where bytes are missing
+        (row,) = at.mount.journal.load()
+        assert row.staged is not None
+        assert (70_000, 70_005) in row.staged.extents
+
+    play(tmp_path, scene)
