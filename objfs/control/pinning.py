@@ -49,6 +49,7 @@ class Pinning:
         self._kept: frozenset[str] = frozenset()
         self._news = trio.Event()
         self._told: str | None = None
+        self._ask_at = 0.0
 
     @property
     def paths(self) -> Sequence[str]:
@@ -77,6 +78,7 @@ class Pinning:
         write_pins(self._cache_path, self._pins)
         ids = {one.source.object_id for one in files}
         self._kept |= ids
+        self._news.set()
         await trio.to_thread.run_sync(lambda: self._blocks.pin(ids, keep_others=True))
         return files
 
@@ -89,6 +91,7 @@ class Pinning:
                 raise MountError(f"'{path or '/'}' is not pinned itself{hint}.")
         self._pins = [pin for pin in self._pins if pin not in paths]
         write_pins(self._cache_path, self._pins)
+        self._ask_at = trio.current_time()
         self._news.set()
         if not self._pins:
             await trio.to_thread.run_sync(lambda: self._blocks.pin((), keep_others=False))
@@ -111,31 +114,28 @@ class Pinning:
 
     async def run(self) -> None:
         """Follow the pinned files until cancelled."""
-        next_store_at = trio.current_time()
+        self._ask_at = trio.current_time()
         while True:
             self._news = trio.Event()
             if not self._pins:
                 await self._news.wait()
-                next_store_at = trio.current_time()
                 continue
             begun_at = trio.current_time()
-            ask_store = begun_at >= next_store_at
+            ask_store = begun_at >= self._ask_at
+            if ask_store:
+                self._ask_at = begun_at + STORE_INTERVAL_S
             try:
                 await self._follow(ask_store=ask_store)
             except Exception as error:  # noqa: BLE001  # the next round tries anew
                 self._tell(f"pinned files could not be looked at: {first_error(error)}")
-            now = trio.current_time()
-            if ask_store:
-                next_store_at = now + STORE_INTERVAL_S
-            rest_s = max(TREE_INTERVAL_S, 0.0 if ask_store else (now - begun_at) * TREE_REST)
-            with trio.move_on_after(rest_s):
+            took_s = 0.0 if ask_store else trio.current_time() - begun_at
+            with trio.move_on_after(max(TREE_INTERVAL_S, took_s * TREE_REST)):
                 await self._news.wait()
-                next_store_at = trio.current_time()
 
     async def _follow(self, *, ask_store: bool) -> None:
         files: list[WarmFile] = []
-        complete = ask_store
-        for path in self._pins:
+        complete, pins = ask_store, self._pins
+        for path in pins:
             if not ask_store:
                 files += self._known(path)
                 continue
@@ -149,6 +149,7 @@ class Pinning:
         ids = {one.source.object_id for one in files}
         if not ask_store and ids <= self._kept:
             return
+        complete = complete and pins == self._pins  # what was pinned meanwhile is not to be unpinned
         fitting = self._fitting(files)
         kept = frozenset(one.source.object_id for one in fitting)
         await trio.to_thread.run_sync(lambda: self._blocks.pin(kept, keep_others=not complete))
