@@ -106,7 +106,7 @@ def rows(one: dict[str, Any]) -> Iterator[tuple[str, str]]:
     kind = [one["storage_class"], one["content_type"], one["content_encoding"]]
     if any(kind):
         yield "stored as", ", ".join(value for value in kind if value)
-    treatment = dict(one["treatment"])
+    treatment = dict(one.get("treatment") or {})
     if expires := treatment.pop("expires", None):
         yield "expires", expires
     own = {name[4:]: treatment.pop(name) for name in list(treatment) if name.startswith("set.")}
