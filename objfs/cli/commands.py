@@ -460,7 +460,7 @@ def conflicts(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> int:
-    """List copies of files that lost against another writer, beside the file that won."""
+    """List files that lost against another writer, kept beside the winner."""
     from objfs.cli.conflicts import conflicts as run
 
     return run(path, as_json=as_json)
@@ -515,7 +515,7 @@ def remount(
     return run(find_mountpoint(mountpoint), options)
 
 
-@app.command(rich_help_panel=_SETUP)
+@app.command(rich_help_panel=_SEE)
 def doctor(
     target: Annotated[
         str | None,
@@ -530,7 +530,7 @@ def doctor(
         bool, typer.Option("--clean", help="Abort what objfs left unfinished more than a day ago.")
     ] = False,
     keys: Annotated[
-        int, typer.Option(metavar="COUNT", min=0, help="How many keys are looked at; 0 for all.")
+        int, typer.Option(metavar="COUNT", min=0, help="How many keys are looked at, 0 for all (default: 10000).")
     ] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
     endpoint_url: _EndpointUrl = None,
@@ -545,7 +545,7 @@ def doctor(
     return run(target, flags, read_only=read_only, clean=clean, keys=keys or None, as_json=as_json)
 
 
-@app.command(rich_help_panel=_SETUP)
+@app.command(rich_help_panel=_SEE)
 def bench(
     url: Annotated[str, typer.Argument(metavar="URL|NAME", help="A store that you may write to.")],
     quick: Annotated[bool, typer.Option("--quick", help="A tenth of the requests and bytes.")] = False,
