@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SOAK = os.environ.get("OBJFS_SOAK") == "1"
 SEEDS = range(200) if SOAK else range(3)
-EVERY = 1 if SOAK else 30
+EVERY = 1 if SOAK else 40
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_disk_without_syncs_loses_what_the_sweep_looks_for(scenes: Recording, 
     for lost in ("/staging/", "/staging", "journal.db-wal"):
         lives = [[step for step in life if not _is_sync_of(step, lost)] for life in scenes.lives]
         broken = type(scenes)(lives, scenes.shops, scenes.history)
-        _, lines = sweep(broken, memory, 0, every=48, by_chance=1)
+        _, lines = sweep(broken, memory, 0, every=90, by_chance=1)
         assert lines, f"nobody misses the sync of {lost}"
 
 
