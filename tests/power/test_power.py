@@ -51,7 +51,7 @@ def _quiet() -> Iterator[None]:
 def test_after_a_power_loss_everything_is_as_promised(seed: int, memory: Path) -> None:
     recording = make_recording(memory / f"run-{seed}", seed)
     tried, lines = sweep(recording, memory, seed, every=EVERY, by_chance=2 if SOAK else 1)
-    assert tried > 50, "the trace is too short to prove anything"
+    assert tried > 20, "the trace is too short to prove anything"
     assert not lines, "\n".join(lines[:5])
 
 
