@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,19 +14,20 @@ import boto3
 import pytest
 
 from objfs.cli import mounts
+from objfs.config import split_mount_options
 from tests import servers
 from tests.fuse.mounting import Place, a_place
+from tests.readme import CHECKOUT, README, Block, readme_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHECKOUT = Path(__file__).parents[2]
 SCRIPT_TIMEOUT_S = 180.0
 
 
-def commands(text: str) -> list[str]:
-    """The contents of all blocks of shell commands."""
-    return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+def blocks(language: str) -> list[Block]:
+    """Fenced blocks of a language."""
+    return [block for block in readme_blocks() if block.language == language]
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def a_checkout() -> Iterator[Place]:
     with a_place() as place:
         copy = place.folder / "checkout"
         copy.mkdir()
-        for name in ("objfs", "tests", ".ci"):
+        for name in ("objfs", "tests", ".ci", "systemd"):
             shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("Makefile", "README.md", "pyproject.toml"):
             shutil.copy2(CHECKOUT / name, copy / name)
@@ -61,8 +61,8 @@ def run_script(place: Place, script: str, **variables: str) -> subprocess.Comple
     environment |= {
         "HOME": str(place.folder),
         "OBJFS_RUNTIME_DIR": place.environment["OBJFS_RUNTIME_DIR"],
-        "OBJFS_CACHE_DIR": str(place.cache),
-        "OBJFS_LOG_FILE": str(place.log),
+        "OBJFS_CACHE_DIR": f"{place.folder}/.cache/objfs",  # as for an ordinary user; tests may run as root
+        "OBJFS_LOG_FILE": f"{place.folder}/.local/state/objfs/log",
         **variables,
     }
     return subprocess.run(
@@ -92,9 +92,50 @@ def test_demo_says_three_lines_and_can_be_repeated() -> None:
         assert not place.processes()
 
 
+def test_no_block_is_left_out() -> None:
+    """Blocks of `sh` run below, `console` in the test that is named; `text` shows no other command."""
+    assert {block.language for block in readme_blocks()} == {"sh", "console", "toml", "text"}
+    assert README.count("```") == 2 * len(readme_blocks())
+    for block in blocks("console"):
+        assert "readme_commands(" in (CHECKOUT / block.test).read_text(), block.test
+        assert all(line.startswith(("# ", "$ ")) for line in block.text.splitlines())
+    picture, fstab = (block.text for block in blocks("text"))
+    run_elsewhere = ("objfs mount s3://", "cp -r", "objfs status", "objfs umount", "aws s3 ls")
+    shown = [line[2:] for line in picture.splitlines() if line.startswith("$ ")]
+    assert all(line.startswith(run_elsewhere) for line in shown)
+    source, _place, kind, options, *_ = fstab.split()
+    assert (source.partition("://")[0], kind) == ("s3", "objfs")
+    assert split_mount_options([options])["credentials_file"] == "/etc/objfs/key"
+
+
+def test_the_configuration_of_the_readme() -> None:
+    with a_place() as place:
+        (block,) = blocks("toml")
+        key = place.folder / "key"
+        key.touch(0o600)
+        config = place.folder / "config.toml"
+        config.write_text(block.text.replace("/etc/objfs/photos.credentials", str(key)))
+        done = place.run("config", "check")
+        checked = subprocess.run(
+            [sys.executable, "-m", "objfs", "config", "check"],
+            env={**place.environment, "OBJFS_CONFIG": str(config)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, checked.returncode, checked.stderr) == (0, 0, "")
+        shown = subprocess.run(
+            [sys.executable, "-m", "objfs", "config", "show", "photos"],
+            env={**place.environment, "OBJFS_CONFIG": str(config)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "50GiB" in shown.stdout
+
+
 def test_all_commands_of_the_readme(minio: servers.Server) -> None:
-    blocks = commands((CHECKOUT / "README.md").read_text())
-    script = "\n".join(blocks)
+    script = "\n".join(block.text for block in blocks("sh"))
     for name, value in {
         "your-key-id": servers.ACCESS_KEY,
         "your-secret-key": servers.SECRET_KEY,
@@ -114,7 +155,6 @@ def test_all_commands_of_the_readme(minio: servers.Server) -> None:
             aws_secret_access_key=servers.SECRET_KEY,
         )
         client.create_bucket(Bucket="bucket")
-        script += "\nobjfs umount ~/other\nobjfs umount ~/minio\n"
         done = run_script(
             place,
             script,

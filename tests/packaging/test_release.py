@@ -151,3 +151,5 @@ def test_units_can_be_installed_from_the_wheel(installed: Path, tmp_path: Path) 
     assert f"ExecStart={objfs} mount --foreground %i" in unit
     assert (tmp_path / "usr/sbin/mount.objfs").readlink() == installed / "bin" / "mount.objfs"
     assert (tmp_path / "usr/local/share/man/man1/objfs.1").readlink() == installed / "share/man/man1/objfs.1"
+    run(installed / "share/objfs/systemd/install", "--remove", environment={"DESTDIR": str(tmp_path)})
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir() or path.is_symlink()] == []

@@ -39,20 +39,30 @@ def missing() -> str | None:
     return None if Path(FUSE).exists() else f"{FUSE} is missing"
 
 
-def _root() -> Path:
+def _root(packages: str = PACKAGES) -> Path:
     cache = os.environ.get("OBJFS_TEST_CACHE")
     folder = Path(cache) if cache else Path.home() / ".cache" / "objfs-tests"
-    return folder / f"systemd-root-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]}"
+    return folder / f"debian-{hashlib.sha256(packages.encode()).hexdigest()[:8]}"
 
 
 def build_root() -> Path:
-    """A small Debian, made once and kept outside the checkout."""
-    root = _root()
+    """A small Debian with systemd and what objfs's Python needs, made once and kept outside the checkout."""
+    return _build(PACKAGES)
+
+
+def build_base() -> Path:
+    """A Debian with nothing but its base system, kept likewise."""
+    return _build("")
+
+
+def _build(packages: str) -> Path:
+    root = _root(packages)
     if not root.exists():
         part = root.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         part.parent.mkdir(parents=True, exist_ok=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", _suite(), str(part)]
+        more = [f"--include={packages}"] if packages else []
+        command = ["debootstrap", "--variant=minbase", *more, _suite(), str(part)]
         subprocess.run(command, check=True, capture_output=True, timeout=BUILD_TIMEOUT_S)
         part.rename(root)
     return root
