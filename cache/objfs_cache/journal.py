@@ -106,7 +106,13 @@ class Journal:
         return [_record(row) for row in self._execute("SELECT * FROM operation ORDER BY seq")]
 
     def write(self, record: Record) -> None:
-        """Add a row, or replace the one of the same seq."""
+        """Add a row, or replace the one of the same seq.
+
+        Raises:
+            JournalError: it cannot be written, or nobody would ever find it again.
+        """
+        if os.fstat(self._wal).st_nlink == 0:
+            raise JournalError("The journal was deleted while it was in use; no change can be kept.")
         self._execute(_WRITE, *_values(record))
 
     def remove(self, seq: int) -> None:

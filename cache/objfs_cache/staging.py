@@ -237,9 +237,19 @@ class StagedFile:
             self._has_excess = False
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes of the local file; zeros where it has none."""
+        """Bytes of the local file; zeros where it has none.
+
+        Raises:
+            OSError: staged bytes are not there any more.
+        """
         data = os.pread(self._descriptor(), length, offset)
-        return data if len(data) == length else data + bytes(length - len(data))
+        if len(data) == length:
+            return data
+        missing = self.extents.pieces(offset + len(data), offset + length)
+        if any(is_staged for _, _, is_staged in missing):
+            log.error("%s is shorter than what was staged in it: something else cut it", self.path)
+            raise OSError(errno.EIO, "staged bytes were lost")
+        return data + bytes(length - len(data))
 
     def sync_data(self) -> None:
         """Make bytes and name durable. Blocks; run in a thread."""
@@ -280,7 +290,10 @@ class StagedFile:
         if self.is_lost:
             raise OSError(errno.EIO, "the staged bytes were lost")
         if self._fd < 0:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError as error:
+                raise _without_folder(error) from error
         return self._fd
 
     def _pwrite(self, offset: int, data: bytes | memoryview) -> None:
@@ -348,7 +361,7 @@ class Staging:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoSpaceError from error
-            raise
+            raise _without_folder(error) from error
 
     def reopen(self, state: StagedState) -> StagedFile:
         """The staged file of a journal record, after a restart.
@@ -462,6 +475,14 @@ class Staging:
 
     def _file_path(self, file_id: int) -> Path:
         return self._path / f"{file_id:016x}"
+
+
+def _without_folder(error: OSError) -> OSError:
+    """A missing file or folder of ours is an error of the disk; programs would take ENOENT for their own."""
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+        return error
+    log.error("the staging folder, or a file in it, was deleted while it was in use: %s", error)
+    return OSError(errno.EIO, "staged data was deleted")
 
 
 def _clear_rest(path: Path, extents: Extents, last: int, length: int) -> None:

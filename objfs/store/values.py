@@ -113,10 +113,7 @@ class FileSlice:
     def read_bytes(self) -> bytes:
         """The whole slice; raises EOFError if the file is too short."""
         with self.open() as source:
-            data = source.read()
-        if len(data) != self.length:
-            raise EOFError(f"{self.path}: {len(data)} of {self.length} bytes at {self.start}")
-        return data
+            return source.read()
 
 
 Body = bytes | FileSlice
@@ -279,7 +276,7 @@ class _SliceReader:
         while want > 0:
             chunk = os.pread(self._fd, want, self._piece.start + self._position)
             if not chunk:
-                break
+                raise EOFError(f"{self._piece.path} is shorter than what is to be sent of it")
             chunks.append(chunk)
             self._position += len(chunk)
             want -= len(chunk)

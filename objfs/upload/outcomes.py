@@ -66,7 +66,7 @@ class Outcomes:
             await self._precondition_failed(operation, error)
         elif isinstance(error, (NotFoundError, StaleVersionError)) and operation.kind is Kind.PUT:
             await self._upload_lost(operation, error)
-        elif isinstance(error, (ObjectStoreError, StaleVersionError, OSError, ValueError)):
+        elif isinstance(error, (ObjectStoreError, StaleVersionError, OSError, EOFError, ValueError)):
             self.failed(operation, error)
         else:
             log.error("upload of %r failed by a bug", operation.path, exc_info=error)
@@ -208,4 +208,6 @@ def _is_base(found: ObjectInfo | None, operation: Operation) -> bool:
 
 def _is_damage(error: Exception) -> bool:
     """Whether the local disk failed us, for good."""
+    if isinstance(error, EOFError):  # a staged file is shorter than it was
+        return True
     return isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE)
