@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from tests.bench import compression
 from tests.bench.bucket import Admin
 from tests.bench.data import FULL, QUICK, make_inputs
 from tests.bench.proxy import open_proxy
@@ -41,20 +42,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in _STOP_SIGNALS:
         signal.signal(number, _interrupt)
     results = Results(sizes=QUICK if arguments.quick else FULL)
+    compressed: list[compression.Figures] = []
     status = 0
     try:
-        _run(arguments, results, console)
+        _run(arguments, results, compressed, console)
     except KeyboardInterrupt:
         console.print("interrupted; what was measured until then:")
         status = 130  # what shells report for a program ended by SIGINT
     for table in results.tables():
         Console(width=None if sys.stdout.isatty() else 140).print(table)
+    for figures in compressed:
+        Console(width=None if sys.stdout.isatty() else 140).print(figures.table())
     if arguments.json:
-        arguments.json.write_text(json.dumps(results.as_json(), indent=1) + "\n")
+        told = results.as_json() | {compression.NAME: [figures.as_json() for figures in compressed]}
+        arguments.json.write_text(json.dumps(told, indent=1) + "\n")
     return status
 
 
-def _run(arguments: argparse.Namespace, results: Results, console: Console) -> None:
+def _run(
+    arguments: argparse.Namespace,
+    results: Results,
+    compressed: list[compression.Figures],
+    console: Console,
+) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="objfs-bench-")))
         server = stack.enter_context(minio_server())
@@ -75,6 +85,11 @@ def _run(arguments: argparse.Namespace, results: Results, console: Console) -> N
         )
         inputs = make_inputs(folder, results.sizes)
         run_plan(plan, inputs, Admin(server), results, console)
+        if compression.NAME in arguments.rows:
+            sizes = {"size": 2 * results.sizes.big_bytes, "runs": arguments.runs}
+            compressed.append(
+                compression.measure(folder, Admin(server), server.endpoint, **sizes, console=console)
+            )
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -86,7 +101,8 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--rows", type=_names(ROW_NAMES), default=ROW_NAMES, help=",".join(ROW_NAMES))
+    rows = (*ROW_NAMES, compression.NAME)
+    parser.add_argument("--rows", type=_names(rows), default=rows, help=",".join(rows))
     parser.add_argument("--tools", type=_names(tuple(TOOLS)), default=DEFAULT_TOOLS, help=",".join(TOOLS))
     parser.add_argument("--latency", type=_latencies, default=[0, 10], help="added ms, for instance 0,10")
     parser.add_argument("--runs", type=int, default=1, help="median of this many")

@@ -61,6 +61,10 @@ class Bucket:
         with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(lambda key: self._put(key, contents[key]), missing))
 
+    def size_of(self, key: str) -> int:
+        """Bytes of an object as stored."""
+        return self._sizes(key)[key]
+
     def wait_until_holds(self, contents: Contents, timeout_s: float) -> None:
         """Return once every object is there in its full size."""
         deadline_s = time.monotonic() + timeout_s
