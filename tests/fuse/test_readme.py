@@ -110,11 +110,11 @@ def test_no_block_is_left_out() -> None:
 
 def test_the_configuration_of_the_readme() -> None:
     with a_place() as place:
-        (block,) = blocks("toml")
+        text = "\n".join(block.text for block in blocks("toml"))
         key = place.folder / "key"
         key.touch(0o600)
         config = place.folder / "config.toml"
-        config.write_text(block.text.replace("/etc/objfs/photos.credentials", str(key)))
+        config.write_text(text.replace("/etc/objfs/photos.credentials", str(key)))
         done = place.run("config", "check")
         checked = subprocess.run(
             [sys.executable, "-m", "objfs", "config", "check"],

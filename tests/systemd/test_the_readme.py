@@ -26,7 +26,7 @@ def test_services_as_the_readme_tells(machine: Machine) -> None:
         f"/home/{USER}/.config/objfs/config.toml",
         f'[mounts.mine]\nurl = "file:///home/{USER}/objects"\nmountpoint = "~/mine"\n',
     )
-    commands = readme_commands("tests/systemd/test_readme.py")
+    commands = readme_commands("tests/systemd/test_the_readme.py")
     assert len(commands) == 5
     for is_root, command in commands:
         if is_root:
