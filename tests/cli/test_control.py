@@ -161,7 +161,9 @@ def test_a_path_longer_than_a_unix_address(tmp_path: Path) -> None:
         assert client.status() == STATUS
 
 
-@pytest.mark.parametrize("line", [b"nonsense\n", b"[1]\n", b"x" * (protocol.MAX_REQUEST_BYTES + 1), b'{"command":"explode"}\n'])
+@pytest.mark.parametrize(
+    "line", [b"nonsense\n", b"[1]\n", b"x" * (protocol.MAX_REQUEST_BYTES + 1), b'{"command":"explode"}\n']
+)
 def test_bad_requests_do_no_harm(line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     with serving(path):
