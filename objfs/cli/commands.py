@@ -257,6 +257,12 @@ def mount(
     sha256: Annotated[
         bool, typer.Option("--sha256", hidden=True, help="Objects carry the SHA-256 of the file's bytes.")
     ] = False,
+    decode: Annotated[
+        bool,
+        typer.Option(
+            "--decode", hidden=True, help="Objects that others compressed with zstd are shown decompressed."
+        ),
+    ] = False,
     drain_timeout: Annotated[
         str | None, typer.Option(hidden=True, help="How long uploads go on after SIGTERM or fusermount3 -u.")
     ] = None,
@@ -307,6 +313,7 @@ def mount(
         "foreground": foreground,
         "origin_metadata": origin_metadata,
         "sha256": sha256,
+        "decode": decode,
     }
     flags = {name: text for name, text in texts.items() if text is not None}
     if compress:
@@ -530,7 +537,7 @@ def doctor(
         bool, typer.Option("--clean", help="Abort what objfs left unfinished more than a day ago.")
     ] = False,
     keys: Annotated[
-        int, typer.Option(metavar="COUNT", min=0, help="How many keys are looked at, 0 for all (default: 10000).")
+        int, typer.Option(metavar="COUNT", min=0, help="Most keys to look at, 0 for all (default: 10000).")
     ] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
     endpoint_url: _EndpointUrl = None,

@@ -56,7 +56,9 @@ def locate_all(texts: Sequence[str]) -> dict[Path, list[Place]]:
 
 
 def explain_silence(mountpoint: Path, error: NoAnswerError) -> MountError:
-    """What to say of a mount that does not answer."""
+    """What to say of a mount that does not answer, or is none."""
+    if mounts.find_mount(mountpoint) is None:
+        return MountError(f"{mountpoint} is not mounted by objfs; 'objfs status' lists the mounts.")
     return MountError(
         f"the objfs of {mountpoint} does not answer ({str(error).rstrip('.')}); see 'objfs status'."
     )

@@ -81,7 +81,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["mount", "memory://", "@mnt", "--log-format", "xml"], USAGE, "text, json"),
     (["mount", "memory://", "@mnt", "--compress", "x"], USAGE, "glob=zstd"),
     (["top"], FAILED, "nothing is mounted"),
-    (["top", "@mnt"], FAILED, "objfs status"),
+    (["top", "@mnt"], FAILED, "is not mounted by objfs"),
     (["trace", "--slower", "5ms"], USAGE, "possible options: --slow"),
     (["stat", "@file"], FAILED, "is not in a mount of objfs"),
     (["warm", "@none"], FAILED, "is not in a mount of objfs"),
