@@ -229,12 +229,15 @@ def test_git_and_a_build_while_some_requests_fail(
         faults.status(503, "SlowDown"),
         faults.reset,
         faults.lose_answer,
+        faults.stall(1.0),
         faults.truncated,
         faults.corrupted,
+        faults.stall_in_body(1.0),
     )
+    of_bodies = kinds[-3:]
     with Proxy(minio.host, seed=5) as proxy:
         for action in kinds:
-            chosen = frozenset({"get"}) if action in (faults.truncated, faults.corrupted) else faults.ANY
+            chosen = frozenset({"get"}) if action in of_bodies else faults.ANY
             proxy.rule(chosen, action, chance=0.06 * (1 + kinds.index(action)) / len(kinds))
         url = minio_bucket.url.replace(minio.host, proxy.host)
         with mounted(
