@@ -19,6 +19,7 @@ from objfs.cli.targets import Mounted, cache_base, find_target, settings_of
 from objfs.config import ConfigError, config_paths, parse_size, read_files
 from objfs.doctor.findings import Finding, failed, ok, skipped, warning
 from objfs.doctor.keys import examine_keys
+from objfs.doctor.leftovers import examine_leftovers
 from objfs.doctor.machine import examine_machine
 from objfs.doctor.tracking import leaving_nothing
 from objfs.doctor.trials import Trials
@@ -225,6 +226,7 @@ def _examine_content(
     store: ObjectStore, cache_path: Path, *, mounted: bool, clean: bool, keys: int | None
 ) -> Iterator[Finding]:
     yield examine_uploads(store, cache_path, mounted=mounted, clean=clean)
+    yield examine_leftovers(store, clean=clean)
     yield examine_keys(store, keys)
 
 

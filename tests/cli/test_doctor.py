@@ -20,7 +20,7 @@ from minio.credentials.providers import StaticProvider
 from minio.minioadmin import MinioAdmin
 
 from objfs.cli import main
-from objfs.doctor import uploads
+from objfs.doctor import leftovers, uploads
 from objfs.doctor.keys import why_hidden
 from objfs.doctor.machine import check_allow_other, check_cache_folder, check_fuse_device
 from objfs.doctor.measuring import measure, percentile
@@ -333,6 +333,20 @@ def test_what_was_left_unfinished(
     assert found["unfinished uploads"]["text"] == "1 old ones of objfs aborted"
     assert multipart.list_uploads("ours.bin") == []
     assert [one.upload_id for one in multipart.list_uploads("theirs.bin")] == [theirs]
+
+
+def test_what_killed_trials_left(
+    examine: Examine, minio: servers.Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(minio, bucket)
+    for key in (".objfs/bench-1/s0", ".objfs/doctor-2", ".objfs/root", "bench-3"):
+        store.put(key, b"")
+    url = f"minio://{minio.host}/{bucket}"
+    assert examine(url, "--clean")[1]["left trials"]["text"] == "none", "they are of today"
+    monkeypatch.setattr(leftovers, "LEFT_AFTER_S", -60.0)
+    assert examine(url)[1]["left trials"]["result"] == "warning"
+    assert examine(url, "--clean")[1]["left trials"]["text"] == "2 deleted"
+    assert everything_in(minio, bucket) == [".objfs/root", "bench-3"]
 
 
 def test_keys_that_cannot_be_shown(
