@@ -75,7 +75,7 @@ sim: .make/test
 bench: .make/check
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-soak: .make/test
+soak: .make/check
 	@.ci/install systemd
 	@OBJFS_SOAK=1 $(BIN)/python -m pytest tests $(ARGS)
 
