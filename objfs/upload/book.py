@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from objfs_cache.journal import Journal
+    from objfs_cache.staging import StagedFile
 
 _IDENTITY = (
     "kind",
@@ -25,6 +26,7 @@ _IDENTITY = (
     "committed",
     "supersedes",
     "lost",
+    "copied",
     "seq",
 )
 
@@ -40,7 +42,8 @@ class Book:
         self._clock = clock
         self._delay_s = delay_s
         self._is_stepping = False
-        self._revoked: list[Operation] = []
+        self._contents: dict[str, StagedFile | None] = {}
+        self._revoked: dict[Operation, tuple[Operation, ...]] = {}
         self._on_change: Callable[[], None] = lambda: None
 
     def now(self) -> float:
@@ -66,6 +69,7 @@ class Book:
             return
         self._is_stepping = True
         self._revoked.clear()
+        self._contents.clear()
         try:
             with self.journal.transaction():
                 yield
@@ -74,6 +78,11 @@ class Book:
             raise
         finally:
             self._is_stepping = False
+
+    def replace_content(self, operation: Operation, staged: StagedFile | None, body: bytes | None) -> None:
+        """Give an operation other content, within a step."""
+        self._contents.setdefault(operation.token, operation.staged)
+        operation.staged, operation.body = staged, body
 
     def append(self, operation: Operation, *, after: Iterable[Operation] = ()) -> None:
         """Journal a new operation, behind all others."""
@@ -89,8 +98,8 @@ class Book:
     def revoke(self, operation: Operation) -> None:
         """Take an operation back."""
         self.journal.remove(operation.seq)
+        self._revoked[operation] = self.order.told_to_wait_for(operation)
         self.leave(operation)
-        self._revoked.append(operation)
         operation.state = State.DONE
 
     def enter(self, operation: Operation, *, after: Iterable[Operation] = ()) -> None:
@@ -134,8 +143,12 @@ class Book:
             state = State.WAITING if operation.state is State.DONE else operation.state
             for name in _IDENTITY:
                 setattr(operation, name, getattr(before, name))
+            operation.body = before.body
+            if operation.token in self._contents:
+                operation.staged = self._contents[operation.token]
             operation.state = state
             restored.append(operation)
         for operation in present.values():
             operation.state = State.DONE
-        self.reorder({operation: () for operation in restored})
+        waits = {one: self._revoked.get(one) or self.order.told_to_wait_for(one) for one in restored}
+        self.reorder({one: [other for other in waits[one] if other in waits] for one in restored})

@@ -16,6 +16,7 @@ from objfs.upload.superseding import supersede
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from objfs.store.values import PutOptions
     from objfs.upload.book import Book
@@ -41,6 +42,10 @@ class Ledger:
     def journal(self) -> Journal:
         """The rows on disk."""
         return self._book.journal
+
+    def step(self) -> AbstractContextManager[None]:
+        """All changes in the block are journaled together, or none of them is made."""
+        return self._book.step()
 
     def restore(self, operations: list[Operation]) -> None:
         """Take over the operations of an earlier life, in their order.
@@ -70,7 +75,8 @@ class Ledger:
             last = self._waiting_at(path, directory=False)
             if last is not None and last.kind is Kind.PUT:
                 operation = last
-                operation.options, operation.staged, operation.body = options, staged, body
+                operation.options = options
+                self._book.replace_content(operation, staged, body)
             else:
                 operation = Operation(kind=Kind.PUT, path=path, options=options, staged=staged, body=body)
                 operation.base = self._take_over(path, base)

@@ -31,6 +31,7 @@ class Order:
         self._root = _Node()
         self._waits: dict[Operation, set[Operation]] = {}
         self._blocks: dict[Operation, set[Operation]] = {}
+        self._told: dict[Operation, tuple[Operation, ...]] = {}  # to wait for more than their paths demand
 
     def __len__(self) -> int:
         return len(self._waits)
@@ -45,7 +46,8 @@ class Order:
             operation: the new one.
             after: more operations to wait for, whatever their paths.
         """
-        waits: set[Operation] = set(after)
+        self._told[operation] = tuple(after)
+        waits: set[Operation] = set(self._told[operation])
         for path in _paths(operation):
             waits.update(other for other in self._related(path) if not _commute(operation, other, path))
         self._waits[operation] = waits
@@ -60,6 +62,7 @@ class Order:
         """Take a finished (or revoked) operation out; returns those that now wait for none."""
         for path in _paths(operation):
             self._detach(path, operation)
+        del self._told[operation]
         for other in self._waits.pop(operation):
             self._blocks[other].discard(operation)
         freed: list[Operation] = []
@@ -72,6 +75,10 @@ class Order:
     def predecessors(self, operation: Operation) -> list[Operation]:
         """Operations that it waits for."""
         return list(self._waits[operation])
+
+    def told_to_wait_for(self, operation: Operation) -> tuple[Operation, ...]:
+        """Operations that it was told to wait for, whatever their paths; some may be finished."""
+        return self._told.get(operation, ())
 
     def has_followers(self, operation: Operation) -> bool:
         """Whether a later operation waits for it."""

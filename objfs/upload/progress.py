@@ -94,8 +94,8 @@ class Progress:
             operation: the rename.
             moved: by new path, the versions before and after, of the objects whose version changed.
         """
-        operation.copied = True
         with self._book.step():
+            operation.copied = True
             self._book.write(operation)
             rebase(self._book, operation, moved)
 

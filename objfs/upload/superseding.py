@@ -88,7 +88,7 @@ def _hand_over_content(book: Book, parked: Operation, first: Operation) -> None:
         if first.kind is Kind.SET:
             first.base, first.supersedes = parked.base, supersedes
         first.kind, first.source, first.committed = Kind.PUT, "", parked.committed
-        first.staged, first.body = parked.staged, parked.body
+        book.replace_content(first, parked.staged, parked.body)
         if first.staged is not None:
             first.staged.sealed = False  # nothing was sent under this name, or with these attributes
         book.append(first)

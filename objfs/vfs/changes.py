@@ -6,10 +6,11 @@ ever sees one without the other. It also is the uploader's observer: it adopts t
 
 from __future__ import annotations
 
+import copy
 import errno
-import functools
 import logging
-from typing import TYPE_CHECKING, TypeVar, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -20,7 +21,7 @@ from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node, Tree
 from objfs.vfs.treated import adopt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from objfs.store.values import Version
     from objfs.upload.ledger import Ledger
@@ -33,19 +34,6 @@ log = logging.getLogger(__name__)
 
 
 OWNERS_SLACK = 1000  # operations that were taken back are forgotten once they are so many
-
-C = TypeVar("C", bound="Callable[..., Operation | None]")
-
-
-def _one_transaction(change: C) -> C:
-    """Have all journal rows of a change written together, or none."""
-
-    @functools.wraps(change)
-    def wrapped(self: Changes, *args: object, **kwargs: object) -> object:
-        with self._contents.staged_files_kept(), self.ledger.journal.transaction():
-            return change(self, *args, **kwargs)
-
-    return cast("C", wrapped)
 
 
 class Changes:
@@ -76,32 +64,38 @@ class Changes:
 
     # -- making things ------------------------------------------------------------------------------
 
-    @_one_transaction
     def create(self, parent: DirectoryNode, name: str, node: FileNode, *, held: bool) -> None:
         """A new file; its content is staged (or its target known)."""
-        base = parent.free_base(name)
+        staged = node.layers[0] if node.layers else None
+        try:
+            operation = self.ledger.put(
+                _path_in(parent, name),
+                options=encode(node.attributes, name),
+                base=parent.free_base(name),
+                staged=staged,
+                body=node.target if staged is None else None,
+                held=held,
+            )
+        except BaseException:
+            self._tree.drop_if_unused(node)
+            raise
         self._tree.attach(parent, name, node)
         node.proven = True
-        staged = node.layers[0] if node.layers else None
-        operation = self.ledger.put(
-            node.path,
-            options=encode(node.attributes, name),
-            base=base,
-            staged=staged,
-            body=node.target if staged is None else None,
-            held=held,
-        )
         self._own(operation, node)
         parent.attributes.touch(content=True)
 
-    @_one_transaction
     def mkdir(self, parent: DirectoryNode, name: str, node: DirectoryNode) -> None:
         """A new directory."""
-        self._delete_expired(parent, name)
+        path = _path_in(parent, name)
+        with self.ledger.step():
+            self._delete_expired(parent, name)
+            leaving = self.ledger.leaving(path)
+            operation = self.ledger.mkdir(path, options=encode(node.attributes, name), base=NOTHING)
+        parent.expired.pop(name, None)
         self._tree.attach_new(parent, name, node)
         node.proven = node.local = True
-        node.gone = dict.fromkeys(self.ledger.leaving(node.path), PENDING)
-        self._own(self.ledger.mkdir(node.path, options=encode(node.attributes, name), base=NOTHING), node)
+        node.gone = dict.fromkeys(leaving, PENDING)
+        self._own(operation, node)
         parent.attributes.touch(content=True)
 
     def claimed(self, parent: DirectoryNode, name: str, node: FileNode) -> None:
@@ -183,6 +177,16 @@ class Changes:
             else:
                 self._own(self.ledger.set_attributes(node.path, base=node.base(), options=options), node)
 
+    @contextmanager
+    def or_as_before(self, node: Node) -> Iterator[None]:
+        """Attributes that are changed in the block stay changed only if it ends well."""
+        before = copy.deepcopy(node.attributes)
+        try:
+            yield
+        except BaseException:
+            node.attributes = before
+            raise
+
     def check_metadata(self, node: Node) -> None:
         """Refuse attributes that the store could not hold.
 
@@ -195,50 +199,59 @@ class Changes:
 
     # -- places -------------------------------------------------------------------------------------
 
-    @_one_transaction
     def unlink(self, node: FileNode) -> Operation | None:
         """A file loses its name; returns the operation if the store has to hear of it."""
         parent, name = node.parent, node.name
         if parent is None:
             return None
+        with self.ledger.step():
+            operation = self.ledger.delete(node.path, base=node.base())
+            marker = self._keep(parent, without=node)
         self.dirty.discard(node)
-        operation = self.ledger.delete(node.path, base=node.base())
         self._release(node)
         self._tree.detach(node)
         self._hide(parent, name)
         parent.attributes.touch(content=True)
         node.attributes.touch(content=False)
-        self._keep(parent)
+        self._kept(parent, marker)
         return operation
 
-    @_one_transaction
     def rmdir(self, node: DirectoryNode) -> Operation | None:
         """An empty directory goes; returns the operation if the store has to hear of it."""
         parent, name = node.parent, node.name
         if parent is None:
             return None
-        for below in list(node.expired):
-            self._delete_expired(node, below)
-        operation = self.ledger.rmdir(node.path)
+        with self.ledger.step():
+            for below in list(node.expired):
+                self._delete_expired(node, below)
+            operation = self.ledger.rmdir(node.path)
+            marker = self._keep(parent, without=node)
+        node.expired.clear()
         self._tree.detach(node)
         self._hide(parent, name)
         parent.attributes.touch(content=True)
-        self._keep(parent)
+        self._kept(parent, marker)
         return operation
 
-    @_one_transaction
     def rename_file(self, node: FileNode, parent: DirectoryNode, name: str, target: FileNode | None) -> None:
         """A file gets another place; a target there loses its name."""
         if node.dirty:
             self.commit(node, held=True)
         old_parent, old_name, source = node.parent, node.name, node.path
         base = target.base() if target is not None else parent.free_base(name)
-        forget_guessed_type(node.attributes, node.name)
-        node.attributes.touch(content=False)
-        path = f"{parent.path}/{name}".lstrip("/")
-        operation = self.ledger.rename(
-            source, path, source_base=node.base(), base=base, options=encode(node.attributes, name)
-        )
+        attributes = copy.deepcopy(node.attributes)
+        forget_guessed_type(attributes, old_name)
+        attributes.touch(content=False)
+        with self.ledger.step():
+            operation = self.ledger.rename(
+                source,
+                _path_in(parent, name),
+                source_base=node.base(),
+                base=base,
+                options=encode(attributes, name),
+            )
+            marker = self._keep(old_parent, without=node) if old_parent not in (None, parent) else None
+        node.attributes = attributes
         self._own(operation, node)
         if target is not None:
             self.dirty.discard(target)
@@ -246,38 +259,35 @@ class Changes:
             self._tree.detach(target)
             target.attributes.touch(content=False)
         self._tree.move(node, parent, name)
-        if old_parent is not None:
-            self._hide(old_parent, old_name)
-        self._moved(old_parent, parent)
+        self._moved(old_parent, old_name, parent, marker)
 
-    @_one_transaction
     def rename_directory(
         self, node: DirectoryNode, parent: DirectoryNode, name: str, target: DirectoryNode | None
     ) -> None:
         """A directory gets another place; an empty directory there goes."""
         old_parent, old_name, source = node.parent, node.name, node.path
-        if target is not None:
-            self.ledger.rmdir(target.path)
-            self._tree.detach(target)
-        self._delete_expired(parent, name)
-        path = f"{parent.path}/{name}".lstrip("/")
         for below in self._tree.walk(node):
             if isinstance(below, FileNode) and below.dirty:
                 self.commit(below, held=True)
-        operation = self.ledger.rename_tree(source, path, local=node.local)
+        with self.ledger.step():
+            if target is not None:
+                self.ledger.rmdir(target.path)
+            self._delete_expired(parent, name)
+            operation = self.ledger.rename_tree(source, _path_in(parent, name), local=node.local)
+            marker = self._keep(old_parent, without=node) if old_parent not in (None, parent) else None
+        parent.expired.pop(name, None)
+        if target is not None:
+            self._tree.detach(target)
         if operation is not None:
             self.restore(operation, node)
         self._tree.move(node, parent, name, stays=operation is not None)
-        if old_parent is not None:
-            self._hide(old_parent, old_name)
-        self._moved(old_parent, parent)
+        self._moved(old_parent, old_name, parent, marker)
 
     def _delete_expired(self, parent: DirectoryNode, name: str) -> None:
         """What has expired makes room for something that cannot replace it."""
         base = parent.free_base(name)
         if base.version is not None:
-            self.ledger.delete(f"{parent.path}/{name}".lstrip("/"), base=base)
-            del parent.expired[name]
+            self.ledger.delete(_path_in(parent, name), base=base)
 
     def _release(self, node: FileNode) -> None:
         """The name is gone, perhaps with an upload still to come: what is written now is no part of it."""
@@ -286,19 +296,38 @@ class Changes:
             if operation.staged is not None:
                 operation.staged.sealed = True
 
-    def _moved(self, old_parent: DirectoryNode | None, parent: DirectoryNode) -> None:
+    def _moved(
+        self,
+        old_parent: DirectoryNode | None,
+        old_name: str,
+        parent: DirectoryNode,
+        marker: Operation | None,
+    ) -> None:
         parent.attributes.touch(content=True)
-        if old_parent is not None and old_parent is not parent:
+        if old_parent is None:
+            return
+        self._hide(old_parent, old_name)
+        if old_parent is not parent:
             old_parent.attributes.touch(content=True)
-            self._keep(old_parent)
+            self._kept(old_parent, marker)
 
-    def _keep(self, directory: DirectoryNode) -> None:
-        """A directory does not vanish because its last entry went."""
-        is_marked = directory.marker or any(one.kind is Kind.MARKER for one in directory.pending())
-        if directory.parent is not None and not directory.children and not is_marked:
-            options = encode(directory.attributes, directory.name)
-            base = NOTHING if directory.marker is False else directory.base()
-            self._own(self.ledger.mkdir(directory.path, options=options, base=base), directory)
+    def _keep(self, directory: DirectoryNode | None, *, without: Node) -> Operation | None:
+        """A directory does not vanish because its last entry goes: journal its marker if there is none."""
+        if directory is None or directory.parent is None:
+            return None
+        if directory.marker or any(one.kind is Kind.MARKER for one in directory.pending()):
+            return None
+        children = directory.children
+        if len(children) > 1 or (children and children.get(without.name) is not without):
+            return None
+        attributes = copy.copy(directory.attributes)
+        attributes.touch(content=True)
+        base = NOTHING if directory.marker is False else directory.base()
+        return self.ledger.mkdir(directory.path, options=encode(attributes, directory.name), base=base)
+
+    def _kept(self, directory: DirectoryNode, marker: Operation | None) -> None:
+        if marker is not None:
+            self._own(marker, directory)
 
     # -- the uploader's observer --------------------------------------------------------------------
 
@@ -364,7 +393,7 @@ class Changes:
 
     def _hide(self, parent: DirectoryNode, name: str) -> None:
         """A name is gone here; listings are believed about it once the store has been told all about it."""
-        waits = self.ledger.concerns(f"{parent.path}/{name}".lstrip("/"))
+        waits = self.ledger.concerns(_path_in(parent, name))
         parent.gone[name] = PENDING if waits else trio.current_time()
 
     def tree_copied(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
@@ -469,7 +498,7 @@ class Changes:
     def _commit_put(self, operation: Operation, node: FileNode, *, held: bool) -> None:
         """Journal content and attributes; a rename that waits behind the put has attributes of its own."""
         options = encode(node.attributes, node.name)
-        with self.ledger.journal.transaction():
+        with self.ledger.step():
             self.ledger.commit(operation, options, held=held)
             if node.pending()[-1] is not operation:
                 self._own(self.ledger.set_attributes(node.path, base=node.base(), options=options), node)
@@ -482,3 +511,7 @@ class Changes:
             if operation.staged is node.layers[0] and operation.state is State.WAITING:
                 return operation
         return None
+
+
+def _path_in(parent: DirectoryNode, name: str) -> str:
+    return f"{parent.path}/{name}".lstrip("/")

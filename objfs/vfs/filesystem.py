@@ -156,10 +156,13 @@ class FileSystem:
             if not isinstance(node, FileNode):
                 raise OSError(errno.EISDIR, "a directory has no length")
             await self._truncate(node, wanted.size_bytes)
-        if _apply(node.attributes, wanted):
-            if isinstance(node, FileNode) and not node.proven:
+        with self._changes.or_as_before(node):
+            asked = _apply(node.attributes, wanted)
+            if asked and isinstance(node, FileNode) and not node.proven:
                 raise OSError(errno.ESTALE, "attributes not known")
-            self._changes.set_attributes(node)
+            if asked:
+                self._changes.set_attributes(node)
+        if asked:
             await self._settle(node)
         return self._stat(node)
 
@@ -407,15 +410,11 @@ class FileSystem:
         if name.startswith(XATTR_PREFIX):
             await self._set_by_xattr(node, name, os.fsdecode(value))
             return
-        before = dict(node.attributes.xattrs)
-        node.attributes.xattrs[name] = value
-        try:
+        with self._changes.or_as_before(node):
+            node.attributes.xattrs[name] = value
             self._changes.check_metadata(node)
-        except OSError:
-            node.attributes.xattrs = before
-            raise
-        node.attributes.touch(content=False)
-        self._changes.set_attributes(node)
+            node.attributes.touch(content=False)
+            self._changes.set_attributes(node)
 
     async def removexattr(self, ino: int, name: str) -> None:
         """Remove one extended attribute."""
@@ -425,10 +424,11 @@ class FileSystem:
                 raise OSError(errno.ENODATA, "not set")
             await self._set_by_xattr(node, name, "")
             return
-        if node.attributes.xattrs.pop(name, None) is None:
-            raise OSError(errno.ENODATA, "no such attribute")
-        node.attributes.touch(content=False)
-        self._changes.set_attributes(node)
+        with self._changes.or_as_before(node):
+            if node.attributes.xattrs.pop(name, None) is None:
+                raise OSError(errno.ENODATA, "no such attribute")
+            node.attributes.touch(content=False)
+            self._changes.set_attributes(node)
 
     async def _set_by_xattr(self, node: Node, name: str, text: str) -> None:
         key = name.removeprefix(XATTR_PREFIX)

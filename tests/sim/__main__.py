@@ -11,7 +11,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from tests.sim.others import OthersPlan, simulate_others
-from tests.sim.simulation import Plan, simulate
+from tests.sim.simulation import Plan, simulate, with_a_bad_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,11 @@ def _others(seed: int, log: Callable[[str], None]) -> None:
     simulate_others(OthersPlan.of(seed), log)
 
 
-KINDS = {"plain": _plain, "others": _others}
+def _disk(seed: int, log: Callable[[str], None]) -> None:
+    simulate(with_a_bad_disk(Plan.of(seed)), log)
+
+
+KINDS = {"plain": _plain, "others": _others, "disk": _disk}
 
 
 def _tell(line: str) -> None:

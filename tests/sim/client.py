@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -127,9 +128,12 @@ class Client:
 
     async def _close(self, op: Op) -> None:
         handle, ino = self.handles.pop(op.slot)
-        await self.fs.flush(handle)
-        await self.fs.release(handle)
-        self.fs.forget(ino, 1)
+        try:
+            await self.fs.flush(handle)
+        finally:
+            with suppress(OSError):  # nobody is told
+                await self.fs.release(handle)
+            self.fs.forget(ino, 1)
 
     async def _truncate(self, op: Op) -> None:
         found = await self._resolve(op.path)

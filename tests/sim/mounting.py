@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import random
 import shutil
@@ -32,7 +33,7 @@ from objfs.vfs.attributes import Defaults
 from objfs.vfs.filesystem import FileSystem, open_filesystem
 from objfs.vfs.values import VfsSettings
 from objfs_cache.directory import open_cache_directory
-from objfs_cache.journal import Journal, open_journal
+from objfs_cache.journal import Journal, JournalError, open_journal
 from objfs_cache.staging import StagedFile, Staging, open_staging
 
 if TYPE_CHECKING:
@@ -183,6 +184,58 @@ def mortal(switch: KillSwitch) -> Iterator[None]:
         mock.patch.object(Staging, "create", ticking(create)),
     ):
         yield
+
+
+@dataclass
+class Disk:
+    """The local disk, which fails now and then: no room, or no answer.
+
+    Attributes:
+        dice: of the run.
+        chance: of a write to journal or staging to fail.
+        calm: how many are looking what is there now, and want no failures meanwhile.
+    """
+
+    dice: random.Random
+    chance: float = 0.0
+    calm: int = 0
+
+    def write(self) -> None:
+        """Something is about to be written.
+
+        Raises:
+            OSError: it was not.
+        """
+        if self.chance and not self.calm and self.dice.random() < self.chance:
+            raise OSError(self.dice.choice((errno.ENOSPC, errno.EIO)), "the disk fails")
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Let writes of journal and staging fail in the block."""
+        execute, pwrite, create = Journal._execute, StagedFile._pwrite, Staging.create
+
+        def failing_execute(journal: Journal, sql: str, *values: object) -> list[tuple[object, ...]]:
+            if not sql.startswith(("SELECT", "ROLLBACK")):
+                try:
+                    self.write()
+                except OSError as error:
+                    raise JournalError("The journal cannot be written.", error.errno or 0) from error
+            return execute(journal, sql, *values)
+
+        def failing_pwrite(staged: StagedFile, *args: object) -> None:
+            self.write()
+            pwrite(staged, *args)  # type: ignore[arg-type]
+
+        def failing_create(staging: Staging) -> StagedFile:
+            self.write()
+            return create(staging)
+
+        with (
+            mock.patch.object(Journal, "_execute", failing_execute),
+            mock.patch.object(StagedFile, "_pwrite", failing_pwrite),
+            mock.patch.object(Staging, "create", failing_create),
+        ):
+            yield
 
 
 @dataclass

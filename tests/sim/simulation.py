@@ -7,6 +7,7 @@ import errno
 import random
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from objfs.store.values import Capabilities, PutOptions
 from objfs.upload.operations import ROOT_MARKER_KEY, State
 from tests.sim.client import Client
 from tests.sim.model import File, Folder, Model, Op
-from tests.sim.mounting import Caches, Mount, MountOptions, mortal, mounted, run
+from tests.sim.mounting import Caches, Disk, Mount, MountOptions, mortal, mounted, run
 from tests.sim.program import Program
 from tests.sim.store import FAIR, KillSwitch, SimulatedStore, Weather, without_conditions
 
@@ -47,6 +48,7 @@ class Plan:
     capabilities: Capabilities
     content_etags: bool
     options: MountOptions
+    disk_failures: float = 0.0
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -80,6 +82,11 @@ class Plan:
         )
 
 
+def with_a_bad_disk(plan: Plan) -> Plan:
+    """The same on a disk that fails now and then."""
+    return replace(plan, disk_failures=random.Random(f"disk {plan.seed}").choice((0.003, 0.01, 0.03)))
+
+
 @dataclass
 class Actor:
     """A program, what it may expect, and what it has not yet been told."""
@@ -108,6 +115,7 @@ class Simulation:
             content_etags=plan.content_etags,
             log=lambda line: self._say(f"    {line}"),
         )
+        self.disk = Disk(random.Random(f"disk {plan.seed}"))
         prefixes = [""] if plan.programs == 1 else [f"p{number}/" for number in range(plan.programs)]
         self.actors = [self._actor(prefix) for prefix in prefixes]
 
@@ -117,7 +125,7 @@ class Simulation:
             switch = KillSwitch(at=kill, on_kill=self.caches.take_picture)
             self.store.switch = switch
             try:
-                with mortal(switch):
+                with self.disk.failing(), mortal(switch):
                     async with mounted(self.store, self.caches.path, self.plan.options) as mount:
                         await self._life(mount, last=kill is None)
             except BaseException as group:
@@ -131,10 +139,12 @@ class Simulation:
         clients = [Client(mount.filesystem) for _ in self.actors]
         for actor, client in zip(self.actors, clients, strict=True):
             await self._recover(actor, client)
+        self.disk.chance = self.plan.disk_failures
         share = self.plan.operations // (len(self.plan.kills) + 1) // len(self.actors) + 1
         async with trio.open_nursery() as nursery:
             for actor, client in zip(self.actors, clients, strict=True):
                 nursery.start_soon(self._act, actor, client, share)
+        self.disk.chance = 0.0
         if not last:
             return
         for actor, client in zip(self.actors, clients, strict=True):
@@ -170,6 +180,9 @@ class Simulation:
             seen = await client.apply(op)
         except OSError as error:
             seen = error
+            if self.plan.disk_failures and error.errno in (errno.EIO, errno.ENOSPC):
+                await self._refused(actor, client, op)
+                return
             if error.errno == errno.EIO and self.plan.weather != FAIR:
                 self._say(f"  refused: {error}")
                 actor.pending = None
@@ -181,6 +194,22 @@ class Simulation:
             wanted = error
         actor.pending = None
         self._check(_plain(seen) == _plain(wanted), f"{op}: {_short(seen)}, should be {_short(wanted)}")
+
+    async def _refused(self, actor: Actor, client: Client, op: Op) -> None:
+        """The local disk failed: all or nothing of the operation is seen."""
+        self._say("  the disk failed")
+        actor.pending = None
+        seen = await self._walk(actor, client)
+        if self._wrong(actor, actor.model, seen):
+            after = copy.deepcopy(actor.model)
+            with suppress(OSError):
+                after.apply(op)
+            self._compare(replace(actor, model=after), seen, f"after {op}, refused by the disk")
+            actor.model = actor.program.model = after
+            for slot in set(after.handles) - set(client.handles):
+                del after.handles[slot]
+        elif op.name == "close":
+            actor.model.handles.pop(op.slot, None)
 
     async def _recover(self, actor: Actor, client: Client) -> None:
         """After a kill: everything acknowledged is there, and of the last operation all or nothing."""
@@ -205,15 +234,19 @@ class Simulation:
 
     async def _walk(self, actor: Actor, client: Client) -> dict[str, Entry]:
         """Everything that a program sees below its folder; the weather may cost some tries."""
-        for patience in range(20):
-            try:
-                return await client.walk(actor.prefix.rstrip("/"))
-            except Exception as error:
-                if self.plan.weather == FAIR or patience == 19:
-                    raise
-                self._say(f"walk: {error!r}")
-                await trio.sleep(1.0)
-        raise AssertionError
+        self.disk.calm += 1
+        try:
+            for patience in range(20):
+                try:
+                    return await client.walk(actor.prefix.rstrip("/"))
+                except Exception as error:
+                    if self.plan.weather == FAIR or patience == 19:
+                        raise
+                    self._say(f"walk: {error!r}")
+                    await trio.sleep(1.0)
+            raise AssertionError
+        finally:
+            self.disk.calm -= 1
 
     # -- judgement ----------------------------------------------------------------------------------
 
