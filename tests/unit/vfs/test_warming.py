@@ -71,17 +71,17 @@ def warm(tree: Tree, reader: SlowReader, blocks: BlockCache) -> WarmCounts:
     async def run() -> None:
         await warmer.fetch(warmer.known_files(tree.root), counts)
 
-    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
+    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0.01))
     return counts
 
 
 def test_programs_come_first(blocks: BlockCache) -> None:
-    for is_busy, most in ((False, PARALLEL_FETCHES), (True, 1)):
+    for is_busy in (False, True):
         reader = SlowReader()
         reader.is_busy = is_busy
         tree = a_tree({f"f{is_busy}{number}": 9 * MIB for number in range(2)})
         assert warm(tree, reader, blocks).done_files == 2
-        assert reader.most == most
+        assert reader.most == 1 if is_busy else 1 < reader.most <= PARALLEL_FETCHES
 
 
 def test_what_is_here_is_not_fetched(blocks: BlockCache) -> None:
