@@ -10,6 +10,7 @@ import trio
 
 from objfs.codec.marks import content_version, marked
 from objfs.errors import CorruptError, NotFoundError, PreconditionFailedError
+from objfs.store.protocol import copied_options
 from objfs.store.values import ANY, MIB, ByteRange, Condition, FileSlice, Part, PutOptions, Version
 from objfs.upload.content import Content
 from objfs.upload.lookups import find_ours
@@ -104,8 +105,7 @@ class Transfer:
                 source_key, key, source_if_match=etag, options=options, condition=condition
             )
         else:
-            if options is None:
-                options = await self._options_of(source_key)
+            options = copied_options(options, await self._options_of(source_key))
             made = await self._copy_in_parts(source_key, key, version, options, condition)
         return made.holding(version) if version is not None else made
 
@@ -305,12 +305,15 @@ class Transfer:
         return await self._complete(multipart, key, options, condition, send)
 
     async def _options_of(self, key: str) -> PutOptions:
+        """How an object is stored, but for its tags."""
         info = await self._store.head(key)
         return PutOptions(
             metadata=dict(info.metadata or {}),
             content_type=info.content_type,
             content_encoding=info.content_encoding,
             storage_class=info.storage_class,
+            cache_control=info.cache_control,
+            encryption=info.encryption,
         )
 
 
