@@ -30,10 +30,13 @@ def trace(
     wanted = _operations(operations)
     least_s = _least_s(slow)
     with one_mount(mount) as client:
-        inner = _inner(path, client.status().mountpoint) if path else ""
+        mountpoint = client.status().mountpoint
         dropped = 0
         try:
-            for event in client.trace(inner, wanted, least_s):
+            events = client.trace(_inner(path, mountpoint) if path else "", wanted, least_s)
+            sys.stderr.write(f"objfs: watching {show_text(mountpoint)}, Ctrl-C ends it\n")
+            sys.stderr.flush()
+            for event in events:
                 if isinstance(event, int):
                     lost, dropped = event - dropped, event
                     _write(

@@ -61,14 +61,17 @@ class ControlClient:
         return self._ask({"command": "stat", "path": path})
 
     def trace(self, path: str, operations: Sequence[str], least_s: float) -> Iterator[TraceEvent | int]:
-        """Live requests until the mount ends: events, and now and then how many were dropped so far."""
-        from objfs.control.tracing import event_from_json
-
+        """Live requests from now until the mount ends: events, and at times how many were dropped so far."""
         request = {"command": "trace", "path": path, "operations": [*operations], "least_s": least_s}
         self._send(request)
         if "progress" not in (answer := self._receive()):
             _result(answer)
         self._socket.settimeout(None)
+        return self._events()
+
+    def _events(self) -> Iterator[TraceEvent | int]:
+        from objfs.control.tracing import event_from_json
+
         while answer := self._receive_or_end() or {}:
             if "event" in answer:
                 yield event_from_json(answer["event"])
