@@ -88,6 +88,7 @@ class MountLife:
         self._state: Literal["serving", "leaving"] = "serving"
         self._session: Session | None = None
         self._serving = trio.CancelScope()
+        self._served = trio.Event()
         self._drain_timeout_s = settings.drain_timeout_s
 
     # -- what the control socket asks ---------------------------------------------------------------
@@ -154,6 +155,9 @@ class MountLife:
             raise
         self._state = "leaving"
         log.info("unmounted on request%s", "" if drain else ", without waiting for uploads")
+        with trio.move_on_after(BUSY_GRACE_S):
+            await self._served.wait()
+        self._serving.cancel()  # a copy in another mount namespace would keep it alive for ever
 
     def set_drain_timeout(self, timeout_s: float) -> None:
         """How long uploads go on once the mount was taken away."""
@@ -167,6 +171,7 @@ class MountLife:
             nursery.start_soon(self._announce, session, on_ready)
             with self._serving:
                 await session.serve()
+            self._served.set()
             self._session = None
             self._state = "leaving"
             nursery.cancel_scope.cancel()

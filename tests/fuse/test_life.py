@@ -246,6 +246,22 @@ def test_umount_of_a_busy_mount_is_refused(file_bucket: Bucket) -> None:
         assert (mount.path / "a").read_bytes() == b"abcdef"
 
 
+def test_umount_while_another_namespace_has_the_mount(file_bucket: Bucket) -> None:
+    with mounted(file_bucket.url) as mount:
+        (mount.path / "a").write_bytes(b"abc")
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 1000"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+            try:
+                assert holder.stdout is not None
+                holder.stdout.readline()
+                pid = mount.pid
+                mount.umount()
+                assert wait_for_end(pid, END_TIMEOUT_S)
+            finally:
+                holder.kill()
+        assert file_bucket.contents() == {"a": b"abc"}
+
+
 def test_kill_and_replay(bucket: Bucket) -> None:
     with mounted(bucket.url, environment=bucket.environment, upload_delay="1h") as mount:
         bucket.store.put("old", b"old")
