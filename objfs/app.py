@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import trio
 
+from objfs.codec.foreign import DecodedStore
 from objfs.config import write_record
 from objfs.control.actions import Actions
 from objfs.control.endpoint import open_metrics
@@ -231,7 +232,8 @@ async def _serve(
     policy = RetryPolicy(deadline_s=settings.store_timeout_s)
     counting = CountingStore(driver)
     limited = PacingStore(LimitingStore(counting, max_requests=settings.max_requests), traffic)
-    store = ThreadedStore(RetryingStore(limited, policy, on_retry=counting.retried))
+    seen = DecodedStore(limited) if settings.decode else limited
+    store = ThreadedStore(RetryingStore(seen, policy, on_retry=counting.retried))
     upload_store = ThreadedStore(RetryingStore(limited, UPLOAD_POLICY, on_retry=counting.retried))
     upload_settings = await _upload_settings(settings, driver, delay_s=settings.upload_delay_s)
     async with (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
-from objfs.codec.values import MAX_FRAME_BYTES, Frame
+from objfs.codec.values import LONE_FRAME_BYTES, MAX_FRAME_BYTES, Frame
 from objfs.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ Buffer = bytes | bytearray | memoryview
 CHECKSUM_BYTES = 4  # at the end of a frame: the low half of the content's XXH64 (RFC 8878, 3.1.1)
 # A frame without a content size may ask for a window of its own; more would be taken before any check.
 MAX_WINDOW_BYTES = MAX_FRAME_BYTES
+HEADER_BYTES = (
+    18  # the longest header of a frame (RFC 8878, 3.1.1.1), and less than the shortest object of ours
+)
 
 
 class FrameEncoder:
@@ -38,6 +41,17 @@ class FrameEncoder:
 def frame_checksum(data: Buffer) -> int:
     """The checksum at the end of a frame that has one."""
     return int.from_bytes(data[-CHECKSUM_BYTES:], "little")
+
+
+def single_frame(header: Buffer, stored_bytes: int) -> Frame | None:
+    """The frame that an object begins with, if it may be all of it and is small enough to be read whole."""
+    try:
+        told = zstandard.get_frame_parameters(header)
+    except zstandard.ZstdError:
+        return None
+    if told.dict_id or not 0 < told.content_size <= LONE_FRAME_BYTES:  # unknown is greater
+        return None
+    return Frame(stored_bytes=stored_bytes, content_bytes=told.content_size)
 
 
 def decode_frames(data: Buffer, table: SeekTable, frames: range) -> Iterator[tuple[int, bytes]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from objfs.codec.table import SeekTable, parse_footer, parse_table, tail_bytes
+from objfs.codec.frames import HEADER_BYTES, single_frame
+from objfs.codec.table import SeekTable, has_table, parse_footer, parse_table, tail_bytes
 from objfs.errors import CorruptError, StaleVersionError
 from objfs.store.values import ByteRange, Version
 
@@ -51,6 +52,8 @@ async def fetch_tail(store: AsyncObjectStore, key: str, version: Version, *, who
     guess = stored if stored <= whole_bytes else min(stored, tail_bytes(version.content_bytes))
     data = await fetch_stored(store, key, version, stored - guess, stored)
     try:
+        if not has_table(data):
+            return await _lone_frame(store, key, version)
         length = parse_footer(data, stored)
         if length > guess:
             data = await fetch_stored(store, key, version, stored - length, stored - guess) + data
@@ -58,6 +61,16 @@ async def fetch_tail(store: AsyncObjectStore, key: str, version: Version, *, who
     except CorruptError as error:
         raise CorruptError(f"{key}: {error}", key=key) from error
     return Tail(table=table, start=stored - len(data), data=data)
+
+
+async def _lone_frame(store: AsyncObjectStore, key: str, version: Version) -> Tail:
+    """A table for an object that is one frame, and small."""
+    stored = version.size_bytes
+    header = await fetch_stored(store, key, version, 0, min(HEADER_BYTES, stored))
+    frame = single_frame(header, stored)
+    if frame is None or frame.content_bytes != version.decoded_bytes:
+        raise CorruptError("the object does not end in a seek table")
+    return Tail(table=SeekTable([frame]), start=stored, data=b"")
 
 
 async def fetch_stored(store: AsyncObjectStore, key: str, version: Version, start: int, stop: int) -> bytes:

@@ -115,6 +115,11 @@ def tail_bytes(content_bytes: int) -> int:
     return max(TAIL_MIN_BYTES, table_bytes(min(frames, MAX_FRAMES), is_checked=True))
 
 
+def has_table(tail: bytes | memoryview) -> bool:
+    """Whether an object that ends so claims to have a seek table."""
+    return len(tail) >= FOOTER_BYTES and _FOOTER.unpack(tail[-FOOTER_BYTES:])[2] == SEEKABLE_MAGIC
+
+
 def parse_footer(tail: bytes | memoryview, stored_bytes: int) -> int:
     """Length of the table, from the last bytes of an object of `stored_bytes`.
 

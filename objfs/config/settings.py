@@ -74,6 +74,7 @@ class MountSettings:
         limit_upload_bytes_s, limit_download_bytes_s, limit_requests_s: most per second, None without a limit.
         rules: how files are stored; the first that fits decides.
         origin_metadata: objects tell the host and user that uploaded them.
+        decode: compressed objects of other writers are shown decompressed, where that can be done.
         sha256: objects carry the SHA-256 of the file's bytes.
     """
 
@@ -113,6 +114,7 @@ class MountSettings:
     rules: tuple[Rule, ...] = ()
     origin_metadata: bool = False
     sha256: bool = False
+    decode: bool = False
 
     @property
     def mount_id(self) -> str:
@@ -326,6 +328,7 @@ _PARSERS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "rules": ("rules", parse_rules),
     "origin_metadata": ("origin_metadata", _switch),
     "sha256": ("sha256", _switch),
+    "decode": ("decode", _switch),
     "limit_upload": ("limit_upload_bytes_s", parse_rate),
     "limit_download": ("limit_download_bytes_s", parse_rate),
     "limit_requests": ("limit_requests_s", parse_request_rate),

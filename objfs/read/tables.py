@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections import OrderedDict
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,14 @@ import trio
 
 from objfs.codec.frames import decode_frames
 from objfs.codec.remote import Tail, fetch_stored, fetch_tail
+from objfs.codec.values import frame_bytes
 from objfs.errors import CorruptError
 from objfs.store.values import KIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from objfs.codec.table import SeekTable
     from objfs.read.values import Source
     from objfs.store.protocol import AsyncObjectStore
 
@@ -46,6 +49,8 @@ class DecodingStore:
         self._store = store
         self._requested = requested
         self._limit_bytes = max(MIB, memory_limit_bytes // KEPT_SHARE)
+        self._most_bytes = memory_limit_bytes // 2
+        self._large = trio.Lock()
         self._tails: OrderedDict[str, Tail] = OrderedDict()
         self._kept_bytes = 0
         self._loading: dict[str, _Loading] = {}
@@ -62,18 +67,32 @@ class DecodingStore:
             tail = await self._tail(source)
             table = tail.table
             frames = table.covering(start, stop)
-            low, high = table.stored_at(frames)
-            if tail.has(low, high):
-                data: bytes | memoryview = tail.cut(low, high)
-            else:
-                self._requested()
-                data = await fetch_stored(self._store, source.key, source.version, low, high)
-            return await trio.to_thread.run_sync(
-                _decode, data, tail, frames, start, stop, limiter=self._threads
-            )
+            async with self._large if self._is_large(table, frames, source) else nullcontext():
+                return await self._decoded(source, tail, frames, start, stop)
         except CorruptError as error:
             log.warning("%r cannot be read: %s", source.key, error)
             raise
+
+    async def _decoded(self, source: Source, tail: Tail, frames: range, start: int, stop: int) -> bytes:
+        low, high = tail.table.stored_at(frames)
+        if tail.has(low, high):
+            data: bytes | memoryview = tail.cut(low, high)
+        else:
+            self._requested()
+            data = await fetch_stored(self._store, source.key, source.version, low, high)
+        return await trio.to_thread.run_sync(_decode, data, tail, frames, start, stop, limiter=self._threads)
+
+    def _is_large(self, table: SeekTable, frames: range, source: Source) -> bool:
+        """Whether frames take more memory than was reckoned with: such come one at a time.
+
+        Raises:
+            CorruptError: more than there may ever be.
+        """
+        largest = max(table.frame(number).content_bytes for number in frames)
+        low, high = table.stored_at(frames)
+        if largest + high - low > self._most_bytes:
+            raise CorruptError(f"a frame of {largest} bytes does not fit into --memory-limit")
+        return largest > 2 * frame_bytes(source.version.content_bytes)
 
     async def _tail(self, source: Source) -> Tail:
         name = source.object_id
