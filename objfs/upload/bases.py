@@ -48,6 +48,14 @@ def inherit(
             inherit(book, later, there, result, follower.seq)
 
 
+def lose(book: Book, follower: Operation, operation: Operation) -> None:
+    """A renamed object is gone: what changes a part of it is no change of what has the new name."""
+    is_part = follower.path == operation.path and follower.lacks_base
+    if operation.kind is Kind.RENAME and is_part:
+        follower.base, follower.lost = NOTHING, operation.source_base.version
+        book.write(follower)
+
+
 def rebase(book: Book, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
     """Give what follows the rename of a directory the versions that its copies have.
 

@@ -103,7 +103,7 @@ class Outcomes:
             left: what its followers may expect under its destination: never what somebody else put there.
         """
         log.warning("%s %r has nothing to act on: %s", operation.kind, operation.path, why)
-        self._progress.finish(operation, left)
+        self._progress.finish(operation, left, vanished=True)
         self.observer.done(operation, None)
 
     def copied_beside(self, key: str, path: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.upload.bases import inherit, rebase
+from objfs.upload.bases import inherit, lose, rebase
 from objfs.upload.operations import NOTHING, Base, Kind, Operation, State
 from objfs.upload.superseding import supersede
 
@@ -68,18 +68,21 @@ class Progress:
         """Journal the fields that the executor changed."""
         self._book.write(operation)
 
-    def finish(self, operation: Operation, result: Base) -> None:
+    def finish(self, operation: Operation, result: Base, *, vanished: bool = False) -> None:
         """An operation took effect: forget it, and free what waited for it.
 
         Args:
             operation: the one.
             result: what is under its destination now: the base of what follows there.
+            vanished: it is forgotten without effect; its source is not under its destination.
         """
         book = self._book
         with book.step():
             book.journal.remove(operation.seq)
             for follower in book.order.followers(operation):
                 inherit(book, follower, operation, result)
+                if vanished:
+                    lose(book, follower, operation)
                 if operation.decision is not None and _is_copy_of(follower, operation):
                     follower.options = operation.decision.apply(follower.options)
                     book.write(follower)

@@ -82,9 +82,7 @@ class _Move:
     async def _copy(self, info: ObjectInfo) -> None:
         target = self._new + info.key[len(self._old) :]
         async with self._limit:
-            if self._present.get(target) == info.version or (
-                self._operation.copied and target in self._present
-            ):
+            if self._present.get(target) == info.version:
                 return
             version: Version | None
             try:

@@ -263,6 +263,7 @@ class OthersSimulation:
         if self.doing is None:
             return
         for path in (self.doing.path, self.doing.other):
+            self.witness.act(path)
             for old in [old for old in self.ours if path and f"{old}/".startswith(f"{path}/")]:
                 del self.ours[old]
         self.doing = None
@@ -296,6 +297,7 @@ class OthersSimulation:
         wrong += [f"upload of {one.key} is left over" for one in self.store.pending_uploads()]
         if not parked:
             wrong += [f"journal row {row.seq} {row.kind} {row.path}" for row in mount.journal.load()]
+            mount.staging.sweep()
             staged = [entry.name for entry in self.caches.path.joinpath("staging").iterdir()]
             if staged:
                 wrong.append(f"staging holds {staged}, {mount.staging.used_bytes} bytes counted")

@@ -279,6 +279,7 @@ class Simulation:
                 wrong.append(f"{key} should not be in the store")
         wrong += [f"upload of {one.key} is left over" for one in self.store.pending_uploads()]
         wrong += [f"journal row {row.seq} {row.kind} {row.path}" for row in mount.journal.load()]
+        mount.staging.sweep()
         staged = [entry.name for entry in self.caches.path.joinpath("staging").iterdir()]
         if staged or mount.staging.used_bytes:
             wrong.append(f"staging holds {staged}, {mount.staging.used_bytes} bytes counted")

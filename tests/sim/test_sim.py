@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sim.simulation import Plan, simulate
+from tests.sim.others import OthersPlan, simulate_others
+from tests.sim.simulation import Plan, simulate, with_a_bad_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +43,23 @@ FOUND = {
     21044: "what was written to a removed, still open file went with the upload that its removal waited for",
 }
 
+FOUND_WITH_OTHERS = {
+    24: "an object that somebody deleted while a part of it was changed was asked for again and again",
+    109: "where a store knows no conditions, it was compared before a long upload, and not at its end",
+    121: "a name given up here hid what somebody else put there",
+    224: "a name given up below a directory that moved hid what somebody else put there",
+    297: "a renamed directory overwrote what somebody had put at its new place",
+    945: "a part of a file was changed in what somebody else had put under its new name",
+    1050: "what somebody put at the old place of a directory that had been copied was deleted with it",
+}
+
+FOUND_WITH_A_BAD_DISK = {
+    22: "operations were released too early after a step that the journal refused",
+    40: "a tree whose copies could not be noted was taken for noted: what followed acted on old versions",
+    57: "the queue was ahead of the journal after a change that the journal refused",
+    83: "attributes that were refused showed, and were never stored",
+}
+
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
@@ -62,8 +81,46 @@ def test_found_once(seed: int) -> None:
     _simulate(seed)
 
 
+@pytest.mark.parametrize("first", range(0, SEEDS, PORTION))
+def test_nobodys_bytes_are_lost_in_silence(first: int) -> None:
+    for seed in range(first, first + PORTION):
+        _simulate_others(seed)
+
+
+@pytest.mark.parametrize("seed", FOUND_WITH_OTHERS)
+def test_found_once_with_others(seed: int) -> None:
+    _simulate_others(seed)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS // 2, PORTION))
+def test_promises_hold_on_a_bad_disk(first: int) -> None:
+    for seed in range(first, first + PORTION):
+        _simulate_with_a_bad_disk(seed)
+
+
+@pytest.mark.parametrize("seed", FOUND_WITH_A_BAD_DISK)
+def test_found_once_on_a_bad_disk(seed: int) -> None:
+    _simulate_with_a_bad_disk(seed)
+
+
 def _simulate(seed: int) -> None:
-    try:
+    with _again("plain", seed):
         simulate(Plan.of(seed))
+
+
+def _simulate_others(seed: int) -> None:
+    with _again("others", seed):
+        simulate_others(OthersPlan.of(seed))
+
+
+def _simulate_with_a_bad_disk(seed: int) -> None:
+    with _again("disk", seed):
+        simulate(with_a_bad_disk(Plan.of(seed)))
+
+
+@contextmanager
+def _again(kind: str, seed: int) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
-        raise AssertionError(f"{error}\nagain: python -m tests.sim --seed {seed}") from error
+        raise AssertionError(f"{error}\nagain: python -m tests.sim --kind {kind} --seed {seed}") from error
