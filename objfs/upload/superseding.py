@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from objfs.upload.bases import is_within
+from objfs.upload.losses import is_lost, step_aside
 from objfs.upload.operations import Kind, Operation, State
 
 if TYPE_CHECKING:
@@ -28,8 +29,10 @@ def supersede(book: Book, parked: Operation) -> Operation | None:
     Returns:
         The operation that is given up, whose content nobody needs any more; None if there is no such.
     """
+    if is_lost(parked):
+        return step_aside(book, parked)
     followers = book.order.followers(parked)
-    if not followers or followers[0].state is not State.WAITING:
+    if not followers or not _was_never_sent(followers[0]):
         return None
     first = followers[0]
     if first.kind is Kind.RENAME_TREE:
@@ -39,6 +42,11 @@ def supersede(book: Book, parked: Operation) -> Operation | None:
     elif _replaces(first, parked):
         return _replace(book, parked, first)
     return None
+
+
+def _was_never_sent(follower: Operation) -> bool:
+    """Whether it was not: of an earlier life's, whose state tells less, those that were never refused."""
+    return follower.state is State.WAITING or (follower.state is State.SENT and not follower.error)
 
 
 def _takes_content(first: Operation, parked: Operation) -> bool:

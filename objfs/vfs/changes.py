@@ -60,6 +60,7 @@ class Changes:
         self._owners: dict[Operation, Node] = {}
         self._epochs: dict[Operation, int] = {}
         self._doubtful: dict[Operation, StagedFile] = {}
+        self._unseen: dict[Operation, StagedFile] = {}  # of these, lost bytes that are no node's layer
         self.dirty: set[FileNode] = set()
 
     # -- making things ------------------------------------------------------------------------------
@@ -142,6 +143,7 @@ class Changes:
             )
             self._own(operation, node)
             self._drop_layer(node, before.get(operation))
+            self._forget_lost()
         node.dirty = False
         self.dirty.discard(node)
         return operation
@@ -214,6 +216,7 @@ class Changes:
         parent.attributes.touch(content=True)
         node.attributes.touch(content=False)
         self._kept(parent, marker)
+        self._forget_lost()
         return operation
 
     def rmdir(self, node: DirectoryNode) -> Operation | None:
@@ -260,6 +263,7 @@ class Changes:
             target.attributes.touch(content=False)
         self._tree.move(node, parent, name)
         self._moved(old_parent, old_name, parent, marker)
+        self._forget_lost()
 
     def rename_directory(
         self, node: DirectoryNode, parent: DirectoryNode, name: str, target: DirectoryNode | None
@@ -346,6 +350,8 @@ class Changes:
             self._doubtful[operation] = lost = self._contents.lost_layer(state)
             if operation.base.version is None:
                 node.layers.insert(0, lost)
+            else:
+                self._unseen[operation] = lost
         elif state.reverted:
             self._doubtful[operation] = operation.staged
 
@@ -369,6 +375,7 @@ class Changes:
         self._name_left(operation)
         node = self._owners.pop(operation, None)
         doubtful = self._doubtful.pop(operation, None)
+        self._unseen.pop(operation, None)
         if doubtful is not None and operation.staged is None:  # the store had the bytes all the time
             if isinstance(node, FileNode) and doubtful in node.layers:
                 node.layers.remove(doubtful)
@@ -426,6 +433,7 @@ class Changes:
     def given_up(self, operation: Operation) -> None:
         """See `Observer`."""
         node = self._owners.pop(operation, None)
+        self._forget_lost()
         if node is not None:
             self._tree.drop_if_unused(node)
 
@@ -494,6 +502,11 @@ class Changes:
         self._owners[operation] = node
         if operation not in node.pending():
             node.operations.append(operation)
+
+    def _forget_lost(self) -> None:
+        """Of lost bytes whose place something took, nothing is kept."""
+        for operation in [one for one in self._unseen if one.state is State.DONE]:
+            self._unseen.pop(operation).discard()
 
     def _commit_put(self, operation: Operation, node: FileNode, *, held: bool) -> None:
         """Journal content and attributes; a rename that waits behind the put has attributes of its own."""

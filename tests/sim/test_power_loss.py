@@ -1,0 +1,301 @@
+"""The power fails: what it took holds nobody back, and goes when somebody puts something in its place."""
+
+from __future__ import annotations
+
+import os
+import random
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from unittest import mock
+
+import pytest
+import trio
+
+import objfs_cache.journal
+from objfs.errors import PermissionDeniedError, UnavailableError
+from objfs.upload.operations import State
+from tests.sim.client import Client
+from tests.sim.model import Op
+from tests.sim.mounting import Caches, MountOptions, mounted, run
+from tests.sim.store import SimulatedStore
+from tests.sim.test_conflicts import Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+BIG = bytes(range(1, 256)) * 400
+
+
+@dataclass
+class Machine:
+    """A machine with a disk; the store holds a file `big` of others.
+
+    Attributes:
+        boot_id: the file that tells the boots of the machine from each other.
+        caches: pictures of the disk.
+    """
+
+    boot_id: Path
+    caches: Caches
+    store: SimulatedStore
+    boots: int = 0
+
+    def live(self, play: Callable[[Scene], Awaitable[None]], *, delay_s: float = 2.0) -> None:
+        """One boot, to its end without power; bytes that were not synced count as lost."""
+        self.boots += 1
+        self.boot_id.write_text(f"boot {self.boots}\n")
+
+        async def main() -> None:
+            async with mounted(self.store, self.caches.path, MountOptions(delay_s=delay_s)) as mount:
+                await play(Scene(self.store, mount, Client(mount.filesystem)))
+                self.caches.take_picture()
+
+        run(1, main)
+
+
+@contextmanager
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """A new machine."""
+    boot_id = tmp_path / "boot_id"
+    store = SimulatedStore(dice=random.Random(1))
+    store.write_foreign("big", BIG)
+    with mock.patch.object(objfs_cache.journal, "BOOT_ID_PATH", boot_id):
+        yield Machine(boot_id, Caches(tmp_path), store)
+
+
+async def shows(at: Scene, path: str) -> bytes | None:
+    """What a program reads there at once; None is EIO."""
+    with trio.fail_after(5):
+        try:
+            return (await at.client.entry(path))[2]
+        except OSError:
+            return None
+
+
+def parked(at: Scene) -> list[str]:
+    """Paths of what is parked."""
+    return [one.path for one in at.mount.uploader.ledger if one.state is State.PARKED]
+
+
+async def drained(at: Scene) -> dict[str, bytes]:
+    """The store in the end; what is parked may stay so."""
+    with trio.fail_after(600):
+        await at.mount.uploader.drain()
+    await trio.sleep(10.0)
+    assert at.store.violations == []
+    return at.store.objects()
+
+
+def test_a_change_was_lost_and_its_file_renamed(tmp_path: Path) -> None:
+    """The rename was durable, the bytes were not: it takes place, of what the store has."""
+
+    async def before(at: Scene) -> None:
+        await at.patch("big", 100, b"lost")
+        await at.do("rename", "big", "r4")
+        await at.mount.filesystem.fsyncdir()
+
+    async def after(at: Scene) -> None:
+        assert await shows(at, "r4") == BIG
+        assert await drained(at) == {"r4": BIG}
+        assert await shows(at, "r4") == BIG
+        assert parked(at) == ["r4"]
+
+    with machine(tmp_path) as one:
+        one.live(before)
+        one.live(after)
+        one.live(after)
+
+
+def hold_up(at: Scene, *keys: str) -> None:
+    """Nobody answers writes of these keys from now on, so that what is sent is not done."""
+
+    def check(name: str, asked: str) -> None:
+        if asked in keys and name.split()[0] in ("PUT", "COPY", "CREATE", "COMPLETE"):
+            raise UnavailableError("Away.", key=asked)
+
+    at.store.before_request = check
+
+
+def answer_again(at: Scene) -> None:
+    """The store is there for all keys again."""
+    at.store.before_request = lambda _name, _key: None
+
+
+@pytest.mark.parametrize("change", ["rename", "chmod", "unlink", "twice"])
+def test_a_change_on_its_way_was_lost_and_what_followed_it_was_not(tmp_path: Path, change: str) -> None:
+    async def before(at: Scene) -> None:
+        hold_up(at, "big")
+        await at.patch("big", 100, b"lost")
+        await trio.sleep(3.0)  # tried, and not to be taken back any more
+        if change == "twice":
+            await at.patch("big", 7000, b"lost too")
+        if change in ("rename", "twice"):
+            await at.do("rename", "big", "r4")
+            await at.do("chmod", "r4", number=0o600)
+            await at.do("rename", "r4", "r5")
+        elif change == "chmod":
+            await at.do("chmod", "big", number=0o600)
+        else:
+            await at.do("unlink", "big")
+        await at.mount.filesystem.fsyncdir()
+
+    wanted = {"rename": {"r5": BIG}, "twice": {"r5": BIG}, "chmod": {"big": BIG}, "unlink": {}}[change]
+
+    async def after(at: Scene) -> None:
+        answer_again(at)
+        assert {name: await shows(at, name) for name in await at.client.names("")} == wanted
+        assert await drained(at) == wanted
+        assert {name: await shows(at, name) for name in await at.client.names("")} == wanted
+        for name in wanted:
+            assert (await at.client.entry(name))[1] == (0o600)
+        assert set(parked(at)) <= set(wanted)
+
+    async def removed(at: Scene) -> None:
+        await after(at)
+        for name in wanted:
+            await at.do("unlink", name)
+        assert await drained(at) == {}
+        assert at.mount.journal.load() == []
+        assert at.mount.staging.used_bytes == 0
+        assert list(at.mount.staging.path.iterdir()) == []
+
+    with machine(tmp_path) as one:
+        one.live(before)
+        one.live(after)
+        one.live(removed)
+
+
+def test_what_was_synced_over_a_renamed_loss_is_sent(tmp_path: Path) -> None:
+    """A new file on its way is lost; over its new name another one was renamed, which had been synced."""
+
+    async def before(at: Scene) -> None:
+        hold_up(at, "new")
+        await at.write("new", b"lost", new=True)
+        await trio.sleep(3.0)
+        await at.do("rename", "new", "big")
+        await at.client.apply(Op("create", "other", slot=1, flags=os.O_RDWR))
+        await at.client.apply(Op("write", slot=1, data=b"synced"))
+        await at.client.apply(Op("fsync", slot=1))
+        await at.client.apply(Op("close", slot=1))
+        await at.do("rename", "other", "big")
+        await at.mount.filesystem.fsyncdir()
+
+    async def after(at: Scene) -> None:
+        answer_again(at)
+        assert await shows(at, "big") == b"synced"
+        assert await drained(at) == {"big": b"synced"}
+        assert await at.client.names("") == ["big"]
+        assert parked(at) == []
+        assert at.mount.uploader.status().conflicts == 0
+
+    with machine(tmp_path) as one:
+        one.live(before)
+        one.live(after)
+
+
+@pytest.mark.parametrize("replace", ["copy", "remove", "move", "move and copy", "rename over"])
+def test_a_file_that_cannot_be_read_any_more_gives_way(tmp_path: Path, replace: str) -> None:
+    """Its only bytes were lost: reading is EIO until something else is put there."""
+
+    async def before(at: Scene) -> None:
+        await at.write("new", b"lost", new=True)
+        await at.mount.filesystem.fsyncdir()
+
+    async def after(at: Scene) -> None:
+        assert await drained(at) == {"big": BIG}
+        assert await shows(at, "new") is None
+        assert parked(at) == ["new"]
+        wanted = {"big": BIG}
+        if replace == "copy":
+            await at.write("new", b"again")
+            wanted["new"] = b"again"
+        elif replace == "remove":
+            await at.do("unlink", "new")
+        elif replace == "rename over":
+            await at.do("rename", "big", "new")
+            wanted = {"new": BIG}
+        else:
+            await at.do("rename", "new", "moved")
+            await at.do("chmod", "moved", number=0o600)
+            assert await shows(at, "moved") is None
+            assert await drained(at) == {"big": BIG}
+            assert parked(at) == ["moved"]
+            if replace == "move":
+                return
+            await at.write("moved", b"again")
+            wanted["moved"] = b"again"
+        assert {name: await shows(at, name) for name in await at.client.names("")} == wanted
+        assert await drained(at) == wanted
+        assert parked(at) == []
+        assert at.mount.journal.load() == []
+        assert at.mount.staging.used_bytes == 0
+        assert list(at.mount.staging.path.iterdir()) == []
+
+    async def later(at: Scene) -> None:
+        assert await drained(at) == {"big": BIG}
+        assert sorted(await at.client.names("")) == ["big", "moved"]
+        assert await shows(at, "moved") is None
+        await at.do("unlink", "moved")
+        assert await drained(at) == {"big": BIG}
+        assert at.mount.journal.load() == []
+
+    with machine(tmp_path) as one:
+        one.live(before)
+        one.live(after)
+        if replace == "move":
+            one.live(later)
+
+
+def test_its_directory_is_renamed(tmp_path: Path) -> None:
+    async def before(at: Scene) -> None:
+        await at.do("mkdir", "d")
+        await at.write("d/other", b"other", new=True)
+        await drained(at)
+        hold_up(at, "d/new")
+        await at.write("d/new", b"lost", new=True)
+        await trio.sleep(3.0)
+        await at.do("rename", "d", "e")
+        await at.do("rename", "e", "f")
+        await at.mount.filesystem.fsyncdir()
+
+    async def after(at: Scene) -> None:
+        answer_again(at)
+        wanted = {"big": BIG, "f/": b"", "f/other": b"other"}
+        assert await drained(at) == wanted
+        assert sorted(await at.client.names("f")) == ["new", "other"]
+        assert await shows(at, "f/new") is None
+        assert parked(at) == ["f/new"]
+        await at.write("f/new", b"again")
+        assert await drained(at) == wanted | {"f/new": b"again"}
+        assert at.mount.journal.load() == []
+
+    with machine(tmp_path) as one:
+        one.live(before)
+        one.live(after)
+
+
+def test_a_refused_file_was_removed_before_a_crash(tmp_path: Path) -> None:
+    """What waits behind it was never sent, in whatever life it began to wait."""
+
+    async def before(at: Scene) -> None:
+        hold_up(at, "big")
+        await at.write("big", b"refused")
+        await trio.sleep(3.0)
+        await at.do("unlink", "big")
+        await at.mount.filesystem.commit_everything()
+
+    async def after(at: Scene) -> None:
+        def check(name: str, asked: str) -> None:
+            if asked == "big" and name == "PUT":
+                raise PermissionDeniedError("Access denied.", key=asked)
+
+        at.store.before_request = check
+        assert await drained(at) == {}
+        assert await at.client.names("") == []
+        assert parked(at) == []
+
+    with machine(tmp_path) as one:
+        one.live(before)
+        one.live(after)
