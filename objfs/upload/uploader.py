@@ -17,6 +17,7 @@ import trio
 
 from objfs.errors import ObjectStoreError, PreconditionFailedError
 from objfs.upload.book import Book
+from objfs.upload.deadline import DeadlineStore
 from objfs.upload.executor import Executor
 from objfs.upload.ledger import Ledger
 from objfs.upload.lookups import find_ours
@@ -250,7 +251,7 @@ async def open_uploader(
 ) -> AsyncIterator[Uploader]:
     """An uploader at work for the life of the block. What is not sent at its end stays in the journal."""
     book = Book(journal, clock=trio.current_time, delay_s=settings.delay_s)
-    uploader = Uploader(store, book, settings)
+    uploader = Uploader(DeadlineStore(store), book, settings)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(uploader.run)
         yield uploader

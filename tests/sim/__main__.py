@@ -10,7 +10,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from tests.sim.others import OthersPlan, simulate_others
+from tests.sim.others import OthersPlan, simulate_others, with_stalls
 from tests.sim.simulation import Plan, simulate, with_a_bad_disk
 
 if TYPE_CHECKING:
@@ -29,7 +29,11 @@ def _disk(seed: int, log: Callable[[str], None]) -> None:
     simulate(with_a_bad_disk(Plan.of(seed)), log)
 
 
-KINDS = {"plain": _plain, "others": _others, "disk": _disk}
+def _stalls(seed: int, log: Callable[[str], None]) -> None:
+    simulate_others(with_stalls(OthersPlan.of(seed)), log)
+
+
+KINDS = {"plain": _plain, "others": _others, "disk": _disk, "stalls": _stalls}
 
 
 def _tell(line: str) -> None:

@@ -73,6 +73,11 @@ class OthersPlan:
         )
 
 
+def with_stalls(plan: OthersPlan) -> OthersPlan:
+    """The same with a store that never answers some writes."""
+    return replace(plan, weather=replace(plan.weather, stalled=0.03))
+
+
 @dataclass
 class Claim:
     """What programs were told is kept: marks, and all the paths that they had."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sim.others import OthersPlan, simulate_others
+from tests.sim.others import OthersPlan, simulate_others, with_stalls
 from tests.sim.simulation import Plan, simulate, with_a_bad_disk
 
 if TYPE_CHECKING:
@@ -101,6 +101,13 @@ def test_promises_hold_on_a_bad_disk(first: int) -> None:
 @pytest.mark.parametrize("seed", FOUND_WITH_A_BAD_DISK)
 def test_found_once_on_a_bad_disk(seed: int) -> None:
     _simulate_with_a_bad_disk(seed)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS // 4, PORTION))
+def test_a_store_that_never_answers_is_not_waited_for(first: int) -> None:
+    for seed in range(first, first + PORTION):
+        with _again("stalls", seed):
+            simulate_others(with_stalls(OthersPlan.of(seed)))
 
 
 def _simulate(seed: int) -> None:
