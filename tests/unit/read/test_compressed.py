@@ -19,6 +19,7 @@ from tests.unit.codec.objects import compressed
 from tests.unit.read.simulated import SimulatedStore, content, run
 
 if TYPE_CHECKING:
+    from objfs.read.reader import Reader
     from objfs.read.values import Source
 
 LIMIT = 64 * MIB
@@ -178,5 +179,35 @@ def test_a_failure_of_the_store_is_over_when_it_is_over() -> None:
             with pytest.raises(CorruptError):
                 await reader.read(source, 0, 10, reader.new_stream())
             assert await reader.read(source, 0, 10, reader.new_stream()) == plain[:10]
+
+    run(main)
+
+
+def test_large_frames_come_one_at_a_time_and_within_the_limit() -> None:
+    async def main() -> None:
+        store, plain = SimulatedStore(), content(40 * MIB)
+        source = add(store, "a", compressed(plain, size=8 * MIB, level=1), len(plain))
+        async with open_reader(store.as_store(), None, memory_limit_bytes=LIMIT) as reader:
+            async with trio.open_nursery() as nursery:
+                for frame in range(5):
+                    nursery.start_soon(check, reader, source, frame * 8 * MIB + 5, plain)
+            assert store.most_running == 1
+        async with open_reader(store.as_store(), None, memory_limit_bytes=16 * MIB) as reader:
+            with pytest.raises(CorruptError, match="does not fit"):
+                await reader.read(source, 0, 10, reader.new_stream())
+
+    async def check(reader: Reader, source: Source, offset: int, plain: bytes) -> None:
+        got = await reader.read(source, offset, 100_000, reader.new_stream())
+        assert got == plain[offset : offset + 100_000]
+
+    run(main)
+
+
+def test_one_small_frame_needs_no_table() -> None:
+    async def main() -> None:
+        store, plain = SimulatedStore(), content(2 * MIB)
+        source = add(store, "a", FrameEncoder(3).encode(plain)[0], len(plain))
+        async with open_reader(store.as_store(), None, memory_limit_bytes=LIMIT) as reader:
+            assert await reader.read(source, MIB, 4096, reader.new_stream()) == plain[MIB : MIB + 4096]
 
     run(main)
