@@ -33,7 +33,7 @@ class MetricsPlace:
 
 
 def parse_metrics(text: str) -> MetricsPlace:
-    """`127.0.0.1:9400`, `[::1]:9400`, `unix:/path`, `textfile:/path.prom`; raises ValueError for anything else."""
+    """`127.0.0.1:9400`, `[::1]:9400`, `unix:/path`, `textfile:/path.prom`; ValueError for anything else."""
     kind, _, path = text.partition(":")
     if kind in (MetricsKind.UNIX, MetricsKind.TEXTFILE):
         if not path.startswith("/") or not path.isprintable() or path.endswith("/"):

@@ -50,7 +50,7 @@ class FileStatus:
         etag, modified_s: of the version in the store that this mount knows; None if nothing was stored yet.
         stored_bytes, content_bytes: size of its object, and of what that holds (compressed ones hold more).
         remote: the store's answer just now: does it hold that version.
-        treatment: how the next upload would store it, `set.NAME`: what was set for this file alone, `expires`:
+        stored_bytes, content_bytes: size of its object, and of what that holds (more if it is compressed).
             when it vanishes.
         entries, waiting_below: of directories: names that are known, and whether changes below wait.
     """
