@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from objfs.config.settings import SETTING_NAMES
+from objfs_cache.directory import replace_durably
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,9 +53,7 @@ def write_record(settings: MountSettings) -> None:
             "options": {name: str(value) for name, value in values.items() if value is not None},
         }
     )
-    temporary = settings.cache_path / f"{RECORD_NAME}.tmp"
-    temporary.write_text(text)
-    temporary.replace(settings.cache_path / RECORD_NAME)
+    replace_durably(settings.cache_path / RECORD_NAME, text.encode())
 
 
 def read_record(cache_path: Path) -> MountRecord | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,6 @@ from objfs.cli.settings import read_settings
 from objfs.cli.targets import Left, find_target
 from objfs.config import RECORD_NAME, read_record, write_record
 from objfs.errors import MountError, UsageError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +45,29 @@ def test_by_mountpoint_and_by_url(tmp_path: Path) -> None:
     assert settings.cache_path == cache_path == find(tmp_path, "s3://b/p").settings.cache_path
     with pytest.raises(MountError, match="no cache below"):
         find(tmp_path, str(tmp_path / "other"))
+
+
+def test_a_power_loss_leaves_the_old_record_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left is found by it: the new one is durable before it takes the name."""
+    cache_path = left(tmp_path, "s3://b/p", "mnt")
+    synced: list[Path] = []
+    sync, replace_it = os.fsync, Path.replace
+
+    def syncing(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        sync(descriptor)
+
+    def replacing(path: Path, target: Path) -> Path:
+        assert synced == [path]
+        return replace_it(path, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(Path, "replace", replacing)
+    write_record(find(tmp_path, "s3://b/p").settings)
+    assert synced[1:] == [cache_path]
+    assert read_record(cache_path) is not None
 
 
 def test_the_endpoint_of_that_time_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
