@@ -195,7 +195,8 @@ class Changes:
         Raises:
             OSError: ENOSPC.
         """
-        reserve = 64 + self._rules.metadata_bytes  # our own upload token rides along
+        # Our own upload token (44 bytes) rides along, and the length and digest of compressed content (101).
+        reserve = 160 + self._rules.metadata_bytes
         if metadata_bytes(encode(node.attributes, node.name)) + reserve > self._max_metadata_bytes:
             raise OSError(errno.ENOSPC, "attributes are larger than the store can hold")
 
