@@ -392,12 +392,12 @@ class Changes:
         self._tree.drop_if_unused(node)
 
     def _name_left(self, operation: Operation) -> None:
-        """A name was removed in the store too: listings begun from now on are believed about it."""
-        path = operation.path if operation.kind is Kind.DELETE else operation.source
-        above, _, name = path.rpartition("/")
-        parent = self._tree.find(above) if name else None
-        if isinstance(parent, DirectoryNode) and name in parent.gone:
-            self._hide(parent, name)
+        """Listings are believed again about a name that was removed here, once the store was told all."""
+        for path in (operation.path, operation.source):
+            above, _, name = path.rpartition("/")
+            parent = self._tree.find(above) if name else None
+            if isinstance(parent, DirectoryNode) and name in parent.gone:
+                self._hide(parent, name)
 
     def _hide(self, parent: DirectoryNode, name: str) -> None:
         """A name is gone here; listings are believed about it once the store has been told all about it."""

@@ -153,6 +153,7 @@ class Simulation:
         self.store.weather = FAIR
         await trio.sleep(self.dice.choice((0.0, 1.0, 10.0)))
         await mount.filesystem.commit_everything()
+        mount.uploader.ledger.unpark()  # what the disk could not read or keep
         with trio.move_on_after(3600.0) as scope:
             await mount.uploader.drain()
         self._check(not scope.cancelled_caught, "the queue never drains", *self._queue(mount))
