@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from objfs.upload.sending import PartSender
 
 STRETCH_BYTES = 2 * MIB  # content compressed by one thread call: some 10 ms
+SAMPLED_BYTES = MIB  # smaller files are tried as a whole
 LARGE_UPLOADS = 2  # at a time; each holds some 16 MiB besides the parts under way
 
 
@@ -84,9 +85,9 @@ class Packer:
             return None
         if self._keeps_plain(content):
             return None
-        if content.length > SINGLE_PUT_BYTES and (
-            self._store.multipart is None or not await self._samples_shrink(content, compression)
-        ):
+        if content.length > SINGLE_PUT_BYTES and self._store.multipart is None:
+            return None
+        if content.length >= SAMPLED_BYTES and not await self._samples_shrink(content, compression):
             return None
         segments = [Segment(start=0, stop=content.length)]
         return Packed(segments=segments, level=level, frame_bytes=size)
