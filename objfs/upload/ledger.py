@@ -257,6 +257,18 @@ class Ledger:
             operation.kind is Kind.RENAME_TREE for operation in self._book.order.covering(path)
         )
 
+    def is_stuck(self, operation: Operation) -> bool:
+        """Whether it waits, perhaps through others, for one that is parked: nothing of it is on its way."""
+        seen, stack = {operation}, [operation]
+        while stack:
+            for other in self._book.order.predecessors(stack.pop()):
+                if other.state is State.PARKED:
+                    return True
+                if other not in seen:
+                    seen.add(other)
+                    stack.append(other)
+        return False
+
     def count_behind(self, operation: Operation) -> int:
         """How many operations wait for one."""
         return len(self._book.order.followers(operation))

@@ -16,11 +16,12 @@ from objfs.upload.operations import State
 from objfs_cache.staging import NoSpaceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from objfs.read.reader import Reader
     from objfs.read.window import ReadStream
+    from objfs.upload.operations import Operation
     from objfs.vfs.disk import DiskShare
     from objfs.vfs.nodes import FileNode
     from objfs_cache.staging import StagedFile, StagedState, Staging
@@ -35,10 +36,13 @@ COPY_LAYER_BYTES = 1 * MIB  # a sealed file up to this size is copied rather tha
 class Contents:
     """Reads and writes the content of file nodes."""
 
-    def __init__(self, reader: Reader, staging: Staging, disk: DiskShare) -> None:
+    def __init__(
+        self, reader: Reader, staging: Staging, disk: DiskShare, *, is_stuck: Callable[[Operation], bool]
+    ) -> None:
         self._reader = reader
         self._staging = staging
         self._disk = disk
+        self._is_stuck = is_stuck
 
     def new_stream(self) -> ReadStream:
         """The read-ahead state of one handle."""
@@ -59,8 +63,17 @@ class Contents:
             try:
                 return await self._read(node, stream, offset, length)
             except StaleVersionError:
-                if not await _changed_by_us(node, before):
+                if not await self._changed_by_us(node, before):
                     raise
+
+    async def _changed_by_us(self, node: FileNode, before: tuple[object, ...]) -> bool:
+        """Whether the bytes are elsewhere now; requests of ours that may be moving them are waited for."""
+        while before == (node.version, node.key, tuple(node.layers)):
+            sent = [operation for operation in node.pending() if operation.state is State.SENT]
+            if all(self._is_stuck(operation) for operation in sent):
+                return False
+            await trio.sleep(SETTLE_POLL_S)
+        return True
 
     async def _read(self, node: FileNode, stream: ReadStream, offset: int, length: int) -> bytes:
         length = min(length, node.size_bytes - offset)
@@ -292,15 +305,6 @@ def _resolve(
         yield from _resolve(layers, at + 1, version, first, visible)
         if visible < last:
             yield visible, last, None, False
-
-
-async def _changed_by_us(node: FileNode, before: tuple[object, ...]) -> bool:
-    """Whether the bytes are elsewhere now; requests of ours that may be moving them are waited for."""
-    while before == (node.version, node.key, tuple(node.layers)):
-        if not any(operation.state is State.SENT for operation in node.pending()):
-            return False
-        await trio.sleep(SETTLE_POLL_S)
-    return True
 
 
 async def _read_layer(layer: StagedFile, offset: int, length: int) -> bytes:

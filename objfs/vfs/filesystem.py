@@ -93,7 +93,7 @@ class FileSystem:
         defaults = settings.defaults
         self._tree = Tree(default_attributes(defaults, directory=True, modified_ns=0))
         self._disk = DiskShare(staging, blocks)
-        self._contents = Contents(reader, staging, self._disk)
+        self._contents = Contents(reader, staging, self._disk, is_stuck=uploader.ledger.is_stuck)
         self._handles = Handles()
         self._changes = Changes(
             self._tree,

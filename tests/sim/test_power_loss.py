@@ -13,9 +13,9 @@ import pytest
 import trio
 
 import objfs_cache.journal
-from objfs.errors import PermissionDeniedError, UnavailableError
+from objfs.errors import PermissionDeniedError, StaleVersionError, UnavailableError
 from objfs.upload.operations import State
-from tests.sim.client import Client
+from tests.sim.client import ROOT, Client
 from tests.sim.model import Op
 from tests.sim.mounting import Caches, MountOptions, mounted, run
 from tests.sim.store import SimulatedStore
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
+WRITES = ("PUT", "COPY", "CREATE", "COMPLETE")
 BIG = bytes(range(1, 256)) * 400
 
 
@@ -112,7 +113,7 @@ def hold_up(at: Scene, *keys: str) -> None:
     """Nobody answers writes of these keys from now on, so that what is sent is not done."""
 
     def check(name: str, asked: str) -> None:
-        if asked in keys and name.split()[0] in ("PUT", "COPY", "CREATE", "COMPLETE"):
+        if asked in keys and name.split()[0] in WRITES:
             raise UnavailableError("Away.", key=asked)
 
     at.store.before_request = check
@@ -295,6 +296,42 @@ def test_a_refused_file_was_removed_before_a_crash(tmp_path: Path) -> None:
         assert await drained(at) == {}
         assert await at.client.names("") == []
         assert parked(at) == []
+
+    with machine(tmp_path) as one:
+        one.live(before)
+        one.live(after)
+
+
+def test_what_waits_behind_a_refused_change_is_read_at_once(tmp_path: Path) -> None:
+    """Its bytes are local or those of the version that it changes; if somebody replaced that, nobody waits."""
+
+    def refuse(at: Scene) -> None:
+        def check(name: str, asked: str) -> None:
+            if asked == "big" and name.split()[0] in WRITES:
+                raise PermissionDeniedError("Access denied.", key=asked)
+
+        at.store.before_request = check
+
+    async def before(at: Scene) -> None:
+        refuse(at)
+        await at.do("chmod", "big", number=0o600)
+        await drained(at)
+        assert parked(at) == ["big"]
+        await at.patch("big", 100, b"ours")
+        await at.mount.filesystem.commit_everything()
+
+    async def after(at: Scene) -> None:
+        refuse(at)
+        await drained(at)
+        assert [one.state for one in at.mount.uploader.ledger] == [State.PARKED, State.SENT]
+        at.store.write_foreign("big", b"theirs")  # before any of it was read
+        found = await at.client.fs.lookup(ROOT, b"big")
+        assert found is not None
+        handle = await at.client.fs.open(found.ino, os.O_RDONLY)
+        with trio.fail_after(5):
+            assert await at.client.fs.read(handle, 100, 4) == b"ours"
+            with pytest.raises(StaleVersionError):
+                await at.client.fs.read(handle, 60_000, 4)
 
     with machine(tmp_path) as one:
         one.live(before)
