@@ -303,7 +303,7 @@ def test_a_refused_file_was_removed_before_a_crash(tmp_path: Path) -> None:
 
 
 def test_what_waits_behind_a_refused_change_is_read_at_once(tmp_path: Path) -> None:
-    """Its bytes are local or those of the version that it changes; if somebody replaced that, nobody waits."""
+    """Its bytes are local, or those of the version that it changes; if that was replaced, nobody waits."""
 
     def refuse(at: Scene) -> None:
         def check(name: str, asked: str) -> None:
