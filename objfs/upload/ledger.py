@@ -91,11 +91,12 @@ class Ledger:
 
     def commit(self, operation: Operation, options: PutOptions, *, held: bool) -> None:
         """Journal the present content of a waiting put that a program went on writing to."""
-        operation.options = options
-        operation.held = held
-        operation.note_content()
-        self._book.write(operation)
-        self._take_place(operation)
+        with self._book.step():
+            operation.options = options
+            operation.held = held
+            operation.note_content()
+            self._book.write(operation)
+            self._take_place(operation)
         self._touch(operation)
 
     def release(self, operation: Operation) -> None:
@@ -163,8 +164,9 @@ class Ledger:
         """New metadata for an object; rides with what waits at that path."""
         last = self._waiting_at(path, directory=False)
         if last is not None and last.kind in (Kind.PUT, Kind.SET, Kind.RENAME):
-            last.options = options
-            self._book.write(last)
+            with self._book.step():
+                last.options = options
+                self._book.write(last)
             self._touch(last)
             return last
         operation = Operation(kind=Kind.SET, path=path, base=base, options=options)

@@ -58,6 +58,7 @@ FOUND_WITH_A_BAD_DISK = {
     40: "a tree whose copies could not be noted was taken for noted: what followed acted on old versions",
     57: "the queue was ahead of the journal after a change that the journal refused",
     83: "attributes that were refused showed, and were never stored",
+    2309: "attributes that were refused were stored with the next change",
 }
 
 
