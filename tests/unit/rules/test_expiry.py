@@ -29,6 +29,7 @@ def test_since_the_upload() -> None:
     metadata = expiry_metadata(Treatment(expire_after_s=10), NOW_NS)
     assert metadata == {"objfs-expires": "2023-11-14T22:13:30Z"}
     found = read_expiry(metadata)
+    assert found is not None
     assert found == Expiry(at_s=NOW_S + 10)
     assert not found.has_passed(NOW_S + 9)
     assert found.has_passed(NOW_S + 10)
@@ -38,6 +39,7 @@ def test_since_the_upload() -> None:
 def test_reads_put_it_off_once_a_day_and_never_too_little() -> None:
     idle_s = 5 * DAY_S
     found = expiry_of(Treatment(expire_idle_s=idle_s), NOW_NS)
+    assert found is not None
     assert found == Expiry(at_s=NOW_S + idle_s, idle_s=idle_s)
     renewals = 0
     last_read_s = NOW_S
@@ -55,6 +57,7 @@ def test_reads_put_it_off_once_a_day_and_never_too_little() -> None:
 
 def test_both() -> None:
     found = expiry_of(Treatment(expire_after_s=3 * DAY_S, expire_idle_s=DAY_S), NOW_NS)
+    assert found is not None
     assert found == Expiry(at_s=NOW_S + DAY_S, idle_s=DAY_S, latest_s=NOW_S + 3 * DAY_S)
     assert read_expiry(found.to_metadata()) == found
     renewed = found.renewed(NOW_S + 1.5 * DAY_S)
