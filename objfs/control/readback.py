@@ -59,7 +59,7 @@ def read_back(store: ObjectStore, key: str, on_bytes: Callable[[int], None]) -> 
         except PreconditionFailedError:
             continue
         except NotFoundError:
-            return Readback(key=key, verdict="missing", details="there is no such object")
+            return Readback(key=key, verdict="missing", details="the store has no such object (yet)")
         except ObjectStoreError as error:
             return Readback(key=key, verdict="unreadable", details=str(error).rstrip("."))
     return Readback(key=key, verdict="unreadable", details="it changes faster than it can be read")
