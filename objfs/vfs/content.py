@@ -102,7 +102,17 @@ class Contents:
         Raises:
             NoSpaceError: nothing was written.
         """
+        is_new = not node.layers or node.layers[0].sealed
         layer = self.writable(node)
+        try:
+            await self._write(layer, offset, data)
+        except BaseException:
+            if is_new and layer in node.layers:  # nothing was accepted
+                node.layers.remove(layer)
+                layer.discard()
+            raise
+
+    async def _write(self, layer: StagedFile, offset: int, data: bytes) -> None:
         try:
             layer.begin_write(len(data))
         except NoSpaceError:
