@@ -371,6 +371,8 @@ class FileSystem:
             if target is not None:
                 await self._check_empty(target)
             self._check_place(node, new_parent, text, target)
+            if not self._store.capabilities.listing_consistent and not node.local:
+                raise OSError(errno.EXDEV, "the store's listings may lack what is to be moved")
             self._changes.rename_directory(node, new_parent, text, target)
         elif isinstance(node, FileNode):
             if isinstance(target, DirectoryNode):
