@@ -15,8 +15,8 @@ MAX_SAMPLES = 8
 # Packed already. Formats that are compressed only sometimes (pdf, sqlite, tar) are tried.
 _PACKED = """
     7z aac apk arrow avif br bz2 cab crx deb docx flac gif gz heic heif ipa jar jpeg jpg jxl lz lz4 lzma lzo
-    m4a m4v mkv mov mp3 mp4 mpeg mpg odp ods odt ogg opus parquet png pptx rar rpm snap sz tbz2 tgz txz webm
-    webp whl wma wmv xlsx xz zip zst zstd
+    m4a m4v mkv mov mp3 mp4 mpeg mpg odp ods odt ogg opus pack parquet png pptx rar rpm snap sz tbz2 tgz txz
+    webm webp whl wma wmv xlsx xz zip zst zstd
 """
 PACKED_SUFFIXES = frozenset(_PACKED.split())
 PACKED_TYPES = ("audio/", "video/", "image/jpeg", "image/png", "image/gif", "image/webp", "image/avif")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from objfs.codec.frames import HEADER_BYTES, single_frame
+from objfs.codec.frames import lone_frame
 from objfs.codec.marks import content_version
 from objfs.codec.table import TAIL_MIN_BYTES, parse_footer, parse_table
-from objfs.codec.values import ENCODING, SIZE_METADATA
+from objfs.codec.values import ENCODING, LONE_STORED_BYTES, SIZE_METADATA
 from objfs.errors import CorruptError
 from objfs.store.forward import ForwardingStore
 from objfs.store.values import ByteRange
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class DecodedStore(ForwardingStore):
     """Adds `objfs-size` to what HEAD tells of `Content-Encoding: zstd`, if the content can be read.
 
-    It can if the object ends in a seek table, or is one frame of a size that is small enough. It costs one
-    or two requests more per such object.
+    It can if the object ends in a seek table, or is one small frame that tells its size. It costs one or two
+    requests more per such object, and the reading of such a frame.
     """
 
     def head(self, key: str) -> ObjectInfo:
@@ -61,7 +61,7 @@ class DecodedStore(ForwardingStore):
     def _content_bytes(self, info: ObjectInfo) -> int | None:
         """Length of the content, or None if it can't be told or read."""
         stored = info.version.size_bytes
-        if stored < HEADER_BYTES:
+        if not stored:
             return None
         tail = self._get(info, max(0, stored - TAIL_MIN_BYTES), stored)
         try:
@@ -70,7 +70,7 @@ class DecodedStore(ForwardingStore):
                 tail = self._get(info, stored - length, stored)
             return parse_table(tail, stored).content_bytes
         except CorruptError:
-            frame = single_frame(self._get(info, 0, HEADER_BYTES), stored)
+            frame = lone_frame(self._get(info, 0, stored)) if stored <= LONE_STORED_BYTES else None
             return frame.content_bytes if frame is not None else None
 
     def _get(self, info: ObjectInfo, start: int, stop: int) -> bytes:

@@ -19,9 +19,8 @@ Buffer = bytes | bytearray | memoryview
 CHECKSUM_BYTES = 4  # at the end of a frame: the low half of the content's XXH64 (RFC 8878, 3.1.1)
 # A frame without a content size may ask for a window of its own; more would be taken before any check.
 MAX_WINDOW_BYTES = MAX_FRAME_BYTES
-HEADER_BYTES = (
-    18  # the longest header of a frame (RFC 8878, 3.1.1.1), and less than the shortest object of ours
-)
+_BLOCK_HEADER_BYTES = 3  # RFC 8878, 3.1.1.2
+_RLE_BLOCK = 1  # a block of one byte, repeated
 
 
 class FrameEncoder:
@@ -43,15 +42,24 @@ def frame_checksum(data: Buffer) -> int:
     return int.from_bytes(data[-CHECKSUM_BYTES:], "little")
 
 
-def single_frame(header: Buffer, stored_bytes: int) -> Frame | None:
-    """The frame that an object begins with, if it may be all of it and is small enough to be read whole."""
+def lone_frame(data: Buffer) -> Frame | None:
+    """The one frame that a small object is, if it is one and tells its size (RFC 8878, 3.1.1)."""
     try:
-        told = zstandard.get_frame_parameters(header)
+        told = zstandard.get_frame_parameters(data)
+        at = zstandard.frame_header_size(data)
     except zstandard.ZstdError:
         return None
     if told.dict_id or not 0 < told.content_size <= LONE_FRAME_BYTES:  # unknown is greater
         return None
-    return Frame(stored_bytes=stored_bytes, content_bytes=told.content_size)
+    is_last = False
+    while not is_last and at + _BLOCK_HEADER_BYTES <= len(data):
+        header = int.from_bytes(data[at : at + _BLOCK_HEADER_BYTES], "little")
+        is_last, kind, size = bool(header & 1), header >> 1 & 3, header >> 3
+        at += _BLOCK_HEADER_BYTES + (1 if kind == _RLE_BLOCK else size)
+    at += CHECKSUM_BYTES if told.has_checksum else 0
+    if not is_last or at != len(data):
+        return None
+    return Frame(stored_bytes=len(data), content_bytes=told.content_size)
 
 
 def decode_frames(data: Buffer, table: SeekTable, frames: range) -> Iterator[tuple[int, bytes]]:

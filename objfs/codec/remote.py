@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from objfs.codec.frames import HEADER_BYTES, single_frame
+from objfs.codec.frames import lone_frame
 from objfs.codec.table import SeekTable, has_table, parse_footer, parse_table, tail_bytes
+from objfs.codec.values import LONE_STORED_BYTES
 from objfs.errors import CorruptError, StaleVersionError
 from objfs.store.values import ByteRange, Version
 
@@ -66,11 +67,11 @@ async def fetch_tail(store: AsyncObjectStore, key: str, version: Version, *, who
 async def _lone_frame(store: AsyncObjectStore, key: str, version: Version) -> Tail:
     """A table for an object that is one frame, and small."""
     stored = version.size_bytes
-    header = await fetch_stored(store, key, version, 0, min(HEADER_BYTES, stored))
-    frame = single_frame(header, stored)
+    data = await fetch_stored(store, key, version, 0, stored) if stored <= LONE_STORED_BYTES else b""
+    frame = lone_frame(data)
     if frame is None or frame.content_bytes != version.decoded_bytes:
         raise CorruptError("the object does not end in a seek table")
-    return Tail(table=SeekTable([frame]), start=stored, data=b"")
+    return Tail(table=SeekTable([frame]), start=0, data=data)
 
 
 async def fetch_stored(store: AsyncObjectStore, key: str, version: Version, start: int, stop: int) -> bytes:

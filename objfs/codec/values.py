@@ -15,7 +15,9 @@ SHA256_METADATA = "objfs-sha256"  # of the content, hexadecimal
 FRAME_BYTES = 512 * KIB
 MAX_FRAMES = 2**18  # tables of at most 3 MiB; frames of larger objects grow instead
 MAX_FRAME_BYTES = 64 * MIB  # content of one frame that is taken into memory; ours have this at 16 TiB
-LONE_FRAME_BYTES = 8 * MIB  # objects that are one frame, as `zstd -c` makes them, are read up to this content
+# Objects that are one frame, as `zstd FILE` makes them, are read whole: most bytes of content, and stored.
+LONE_FRAME_BYTES = 8 * MIB
+LONE_STORED_BYTES = MIB
 DEFAULT_LEVEL = 3  # as zstd(1)
 
 
