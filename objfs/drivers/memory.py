@@ -11,7 +11,7 @@ from hashlib import md5
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from objfs.errors import InvalidRequestError, NotFoundError, PreconditionFailedError
+from objfs.errors import CorruptError, InvalidRequestError, NotFoundError, PreconditionFailedError
 from objfs.store.checks import check_encryption, check_key, check_metadata
 from objfs.store.listing import MAX_PAGE_KEYS, Cursor, build_page
 from objfs.store.protocol import DEFAULT_PUT, copied_options
@@ -289,7 +289,7 @@ class MemoryMultipart:
             pieces: list[bytes] = []
             for part, found in zip(parts, stored, strict=True):
                 if found is None or found[0].etag != part.etag:
-                    raise InvalidRequestError(f"Part {part.number} was never uploaded.", key=key)
+                    raise CorruptError(f"Part {part.number} is not what was uploaded.", key=key)
                 pieces.append(found[1])
             if any(len(piece) < self._limits.min_part_bytes for piece in pieces[:-1]):
                 raise InvalidRequestError("A part is too small.", key=key)

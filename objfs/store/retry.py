@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from objfs.errors import ObjectStoreError
+from objfs.errors import CorruptError, ObjectStoreError
 from objfs.store.forward import ForwardingStore, Request, RequestKind
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NEVER_REPEATED = frozenset({RequestKind.CREATE_UPLOAD})  # the first may have begun one that nobody knows of
+
+_MOST_DOUBLINGS = 64  # beyond any delay; keeps the power within a float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,8 @@ class RetryPolicy:
 
     def delay_s(self, attempt: int, *, chance: float, retry_after_s: float | None) -> float:
         """The wait after try number `attempt` (from 1); `chance` is uniform in [0, 1)."""
-        bound_s = min(self.max_delay_s, self.first_delay_s * 2.0 ** (attempt - 1))
+        doublings = min(attempt - 1, _MOST_DOUBLINGS)
+        bound_s = min(self.max_delay_s, self.first_delay_s * 2.0**doublings)
         return bound_s * chance + (retry_after_s or 0.0)
 
 
@@ -102,7 +105,7 @@ class RetryingStore(ForwardingStore):
             except ObjectStoreError as error:
                 error.after_retry = error.after_retry or attempt > 1
                 wait_s = self._wait_s(attempt, error, self._clock.now() - start_s)
-                if wait_s is None or request.kind in _NEVER_REPEATED:
+                if wait_s is None or _is_vain(request, error):
                     raise
             if self._on_retry is not None:
                 self._on_retry(request.kind)
@@ -114,6 +117,13 @@ class RetryingStore(ForwardingStore):
             return None
         wait_s = self._policy.delay_s(attempt, chance=self._clock.chance(), retry_after_s=error.retry_after_s)
         return wait_s if elapsed_s + wait_s < self._policy.deadline_s else None
+
+
+def _is_vain(request: Request, error: ObjectStoreError) -> bool:
+    """Whether the same request must not, or need not, be sent again though the error may pass."""
+    if request.kind is RequestKind.COMPLETE and isinstance(error, CorruptError):
+        return True  # a part is not what was sent: parts have to be sent anew
+    return request.kind in _NEVER_REPEATED
 
 
 class _BatchError(ObjectStoreError):

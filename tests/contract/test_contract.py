@@ -12,6 +12,7 @@ from objfs.drivers.memory import MemoryStore
 from objfs.errors import CorruptError, ThrottledError, UnavailableError
 from objfs.store.count import CountingStore
 from objfs.store.faulty import Fault, FaultyStore, random_faults
+from objfs.store.forward import RequestKind
 from objfs.store.limit import LimitingStore
 from objfs.store.prefix import PrefixStore
 from objfs.store.probe import ProbedStore, probe_conditions
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from objfs.store.faulty import FaultPlan
     from objfs.store.protocol import ObjectStore
     from objfs.store.values import Capabilities
 
@@ -34,6 +36,7 @@ MOTO_DEVIATIONS = {
 }
 MOTO_RACES = {"test_readers_see_whole_versions": "moto answers 500 to concurrent writes of one key"}
 NO_WAIT = Clock(sleep=lambda _seconds: None)
+NOT_REPEATED = (RequestKind.CREATE_UPLOAD, RequestKind.COMPLETE)
 FAULTS = (Fault(before=UnavailableError), Fault(before=ThrottledError), Fault(before=CorruptError))
 
 IN_PROCESS = ("memory", "local", "retry", "limit", "count", "prefix", "faulty", "stack")
@@ -63,9 +66,14 @@ def open_in_process(name: str, folder: Path) -> ObjectStore:
         case "faulty":
             return FaultyStore(memory)
         case "stack":
-            faulty = FaultyStore(memory, random_faults(seed=1, rate=0.2, faults=FAULTS))
+            faulty = FaultyStore(memory, _sparing(random_faults(seed=1, rate=0.2, faults=FAULTS)))
             return PrefixStore(LimitingStore(RetryingStore(faulty, clock=NO_WAIT), max_requests=4), "p/")
     raise ValueError(name)
+
+
+def _sparing(plan: FaultPlan) -> FaultPlan:
+    """Without faults of requests that are not repeated one by one: who sent them begins anew."""
+    return lambda number, request: None if request.kind in NOT_REPEATED else plan(number, request)
 
 
 def _expect_deviation(request: pytest.FixtureRequest) -> None:

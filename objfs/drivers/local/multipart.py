@@ -22,7 +22,7 @@ from objfs.drivers.local.files import (
 )
 from objfs.drivers.local.layout import etag_of
 from objfs.drivers.local.sidecars import decode_options, encode_options
-from objfs.errors import InvalidRequestError, NotFoundError
+from objfs.errors import CorruptError, InvalidRequestError, NotFoundError
 from objfs.store.checks import check_encryption, check_key, check_metadata
 from objfs.store.protocol import DEFAULT_PUT
 from objfs.store.values import ANY, TIB, MultipartLimits, Part, PendingUpload
@@ -166,11 +166,11 @@ class LocalMultipart:
             source = os.open(self._part_path(key, upload_id, part.number), READ_FLAGS)
         except FileNotFoundError as error:
             self._facts(key, upload_id)  # the upload itself may be gone
-            raise InvalidRequestError(f"Part {part.number} was never uploaded.", key=key) from error
+            raise CorruptError(f"Part {part.number} was never uploaded.", key=key) from error
         try:
             stat = os.fstat(source)
             if etag_of(stat) != part.etag:
-                raise InvalidRequestError(f"Part {part.number} is another one.", key=key)
+                raise CorruptError(f"Part {part.number} is another one.", key=key)
             append_range(source, 0, stat.st_size, target)
         finally:
             os.close(source)
