@@ -77,7 +77,7 @@ def _flush_left(settings: MountSettings, *, progress: bool | None) -> DrainProgr
         also_stderr=False,
         log_format=settings.log_format,
     )
-    from objfs.app import run_flush
+    from objfs.app.flush import run_flush
 
     with open_display(_LEFT_ADVICE, progress=progress) as display:
         return run_flush(settings, on_progress=display)

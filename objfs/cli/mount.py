@@ -60,7 +60,9 @@ def serve(settings: MountSettings, report: Callable[[Outcome], None]) -> int:
             also_stderr=settings.foreground,
             log_format=settings.log_format,
         )
-        from objfs.app import run_mount  # with trio, pyfuse3 and the SDKs: only in the process that serves
+        from objfs.app.mount import (
+            run_mount,
+        )  # with trio, pyfuse3 and the SDKs: only in the process that serves
 
         run_mount(settings, on_ready=lambda: report(Outcome(status=0)))
     except KeyboardInterrupt:

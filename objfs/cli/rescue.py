@@ -43,7 +43,7 @@ def rescue(name: str | None, folder: Path, flags: Mapping[str, str], *, everythi
 
 
 def _run(target: Target, folder: Path, *, everything: bool) -> list[Rescued]:
-    from objfs.app import run_rescue, run_rescue_mounted
+    from objfs.app.rescue import run_rescue, run_rescue_mounted
 
     if isinstance(target, Mounted):
         return run_rescue_mounted(target.cache_path, target.mountpoint, folder, everything=everything)

@@ -52,7 +52,7 @@ def open_target(text: str, flags: Mapping[str, str]) -> Iterator[OpenedStore]:
 @contextmanager
 def open_for(settings: MountSettings) -> Iterator[ObjectStore]:
     """The store of a mount's settings."""
-    from objfs.app import store_options
+    from objfs.app.stores import store_options
     from objfs.store.registry import open_store
     from objfs.store.retry import RetryingStore, RetryPolicy
     from objfs.store.urls import StoreUrl

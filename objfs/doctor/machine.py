@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FUSE_DEVICE = Path("/dev/fuse")
 FUSE_CONFIG = Path("/etc/fuse.conf")
 LEAST_OPEN_FILES = 4096  # descriptors of a busy mount: staged files and connections
-FREE_SHARE = 0.05  # what a mount leaves free on the disk of its cache (app.py)
+FREE_SHARE = 0.05  # what a mount leaves free on the disk of its cache (objfs.app.local)
 LITTLE_SHARE = 0.15
 _NETWORK_TYPES = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "glusterfs", "afs"})
 _PROGRAM_TIMEOUT_S = 5.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from objfs import app
+from objfs.app import conditions, stores
 from objfs.cli import umount
 from objfs.cli.progress import DrainDisplay, plain_lines
 from objfs.config import build_settings
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 )
 def test_what_a_store_says_at_the_start(error: ObjectStoreError, words: str) -> None:
     settings = build_settings("s3://bucket", Path("/mnt"), [{"endpoint_url": "http://h:1"}])
-    sentence = app.explain_store_error(error, settings)
+    sentence = stores.explain_store_error(error, settings)
     assert sentence.startswith("s3://bucket: ")
     assert sentence.endswith(".")
     assert words in sentence
@@ -56,15 +56,15 @@ def test_a_probe_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         probes += 1
         return store.capabilities
 
-    monkeypatch.setattr(app, "probe_conditions", probe)
+    monkeypatch.setattr(conditions, "probe_conditions", probe)
     memory = tmp_path / "conditions.json"
     store = open_store("memory://")
-    first, second = app.probed(store, memory), app.probed(store, memory)
+    first, second = conditions.probed(store, memory), conditions.probed(store, memory)
     assert first.capabilities == second.capabilities == store.capabilities
     assert probes == 1
     for damaged in ("", "[]", "{}", json.dumps({**json.loads(memory.read_text()), "probed_s": 0})):
         memory.write_text(damaged)
-        app.probed(store, memory)
+        conditions.probed(store, memory)
     assert probes == 5
 
 
