@@ -64,7 +64,8 @@ class Packer:
     def __init__(self, store: AsyncObjectStore, *, on_bytes: Callable[[int], None]) -> None:
         self._store = store
         self._on_bytes = on_bytes
-        self._threads = trio.CapacityLimiter(max(1, os.cpu_count() or 1))
+        # One more than processors: while one has its stretch handed over, the others go on.
+        self._threads = trio.CapacityLimiter((os.cpu_count() or 1) + 1)
         self.large_uploads = trio.CapacityLimiter(LARGE_UPLOADS)
 
     async def plan(
