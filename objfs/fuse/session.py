@@ -66,7 +66,7 @@ class KernelCache:
     """What the kernel remembers of names."""
 
     def invalidate_entry(self, parent_ino: int, name: str) -> None:
-        """See `objfs.vfs.directories.Kernel`."""
+        """See `objfs.vfs.mirror.Kernel`."""
         with contextlib.suppress(OSError, RuntimeError):  # not mounted (any more), or not known to the kernel
             pyfuse3.invalidate_entry_async(
                 pyfuse3.InodeT(parent_ino), pyfuse3.FileNameT(os.fsencode(name)), ignore_enoent=True

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from objfs.upload.ledger import Ledger
     from objfs.upload.rules import RuleSet
     from objfs.vfs.content import Contents
-    from objfs.vfs.directories import Kernel
+    from objfs.vfs.mirror import Kernel
     from objfs_cache.staging import StagedFile, StagedState
 
 log = logging.getLogger(__name__)
@@ -349,7 +349,7 @@ class Changes:
         """
         if operation.staged is None:
             self._doubtful[operation] = lost = self._contents.lost_layer(state)
-            if operation.base.version is None:
+            if operation.base.version is None and node.version is None and not node.layers:
                 node.layers.insert(0, lost)
             else:
                 self._unseen[operation] = lost
@@ -381,7 +381,9 @@ class Changes:
             if isinstance(node, FileNode) and doubtful in node.layers:
                 node.layers.remove(doubtful)
             doubtful.discard()
-            version = None  # not what the node has shown until now: it is to be looked up anew
+            if node is None or not node.pending():
+                version = None  # not what the node has shown until now: it is to be looked up anew
+            # else nobody would look, and what is pending applies to it
         if node is None:
             return
         node.changed_at = trio.current_time()

@@ -29,7 +29,7 @@ from objfs.upload.uploader import load_operations
 from objfs.vfs.attributes import Attributes, decode, default_attributes, encode, fresh_attributes
 from objfs.vfs.changes import Changes
 from objfs.vfs.content import Contents, object_id
-from objfs.vfs.directories import Directories, Kernel
+from objfs.vfs.directories import Directories
 from objfs.vfs.disk import DiskShare
 from objfs.vfs.durability import Durability
 from objfs.vfs.handles import DirectoryHandle, FileHandle, Handles
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from objfs.store.protocol import AsyncObjectStore
     from objfs.upload.operations import Operation
     from objfs.upload.uploader import Uploader
+    from objfs.vfs.mirror import Kernel
     from objfs_cache.blocks import BlockCache
     from objfs_cache.staging import StagedFile, Staging
 
@@ -130,7 +131,9 @@ class FileSystem:
 
     def negative_timeout_s(self, parent_ino: int, name: bytes) -> float:
         """How long the kernel may believe that a name does not exist."""
-        return self._directories.absent_timeout_s(self._directory(parent_ino), name.decode(errors="replace"))
+        return self._directories.freshness.absent_timeout_s(
+            self._directory(parent_ino), name.decode(errors="replace")
+        )
 
     def forget(self, ino: int, lookups: int) -> None:
         """The kernel gave references back."""
@@ -143,7 +146,7 @@ class FileSystem:
         """Attributes, fresh."""
         node = self._node(ino)
         parent = node.parent
-        if parent is not None and not (node.proven and self._directories.is_fresh(node)):
+        if parent is not None and not (node.proven and self._directories.freshness.is_fresh(node)):
             await self._directories.lookup(parent, node.name)
         if isinstance(node, FileNode) and node.superseded and not node.handles:
             raise OSError(errno.ESTALE, "superseded")
@@ -181,7 +184,7 @@ class FileSystem:
         """Open a directory: its names are those of now."""
         node = self._directory(ino)
         await self._directories.ensure_listed(node, walking=True)
-        await self._directories.expire_in(node)
+        await self._directories.expiring.expire_in(node)
         names = sorted(node.children, key=lambda name: _order(name, node.children[name]))
         node.order = names
         node.handles += 1
@@ -214,7 +217,7 @@ class FileSystem:
         """Close a directory."""
         opened = self._handles.remove(handle, DirectoryHandle)
         opened.node.handles -= 1
-        self._directories.released(opened.node)
+        self._directories.prover.released(opened.node)
 
     async def mkdir(self, parent_ino: int, name: bytes, mode: int, caller: Caller) -> Stat:
         """Make a directory."""
@@ -449,7 +452,7 @@ class FileSystem:
     def set_metadata_ttl(self, ttl_s: float) -> None:
         """How long names and attributes are believed, from now on."""
         self._settings = replace(self._settings, metadata_ttl_s=ttl_s)
-        self._directories.ttl_s = ttl_s
+        self._directories.freshness.ttl_s = ttl_s
 
     def statfs(self) -> Space:
         """A bucket has no limit that could be asked for; the staging budget is what a writer may meet."""
@@ -566,7 +569,7 @@ class FileSystem:
 
     async def _check_empty(self, node: DirectoryNode) -> None:
         await self._directories.ensure_listed(node)
-        await self._directories.expire_in(node)
+        await self._directories.expiring.expire_in(node)
         if node.children or node.hidden:
             raise OSError(errno.ENOTEMPTY, "not empty")
 
@@ -727,7 +730,7 @@ class FileSystem:
             atime_ns=attributes.atime_ns,
             mtime_ns=attributes.mtime_ns,
             ctime_ns=attributes.ctime_ns,
-            timeout_s=self._directories.timeout_s(node),
+            timeout_s=self._directories.freshness.timeout_s(node),
         )
 
 

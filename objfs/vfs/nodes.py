@@ -148,6 +148,7 @@ class DirectoryNode(Node):
         marker: whether the marker object exists, or None if unknown.
         local: nothing below is in the store yet.
         handles: open handles.
+        probed_at, probes: when, and how many, names were asked for one by one lately.
         walked_at, opened_children: when, and how many, children were opened one after another lately.
         origin: the prefix where the content is in the store, while that is not the directory's own.
         epoch: when it was made, among the moves of directories; what others made is as old as its parent.
@@ -166,6 +167,8 @@ class DirectoryNode(Node):
     origin: str | None = None
     epoch: int = -1
     handles: int = 0
+    probed_at: float = NEVER
+    probes: int = 0
     walked_at: float = NEVER
     opened_children: int = 0
 

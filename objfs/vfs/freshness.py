@@ -1,0 +1,65 @@
+"""How long what the store told is believed, here and in the kernel."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.treated import expiry_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Freshness:
+    """Answers from what is known, while it is young enough."""
+
+    def __init__(self, tree: Tree, *, ttl_s: float, hides: Callable[[str], bool]) -> None:
+        self._tree = tree
+        self._hides = hides
+        self.ttl_s = ttl_s
+
+    def is_fresh(self, node: Node) -> bool:
+        """Whether the node may be shown without asking the store."""
+        if trio.current_time() - node.checked_at < self.ttl_s:
+            return True
+        return node.parent is None or bool(node.pending()) or (isinstance(node, FileNode) and node.dirty)
+
+    def is_listed(self, directory: DirectoryNode) -> bool:
+        """Whether all names of the directory are known and fresh."""
+        return directory.local or trio.current_time() - directory.listed_at < self.ttl_s
+
+    def timeout_s(self, node: Node) -> float:
+        """How long the kernel may believe what it is told of a node. It asks for the root on every walk."""
+        if node is self._tree.root or node.pending() or (isinstance(node, FileNode) and node.dirty):
+            return self.ttl_s
+        left_s = min(self.ttl_s, node.checked_at + self.ttl_s - trio.current_time())
+        expiry = expiry_of(node.attributes)
+        if expiry is not None:
+            left_s = min(left_s, expiry.at_s - time.time())
+        return max(0.0, left_s)
+
+    def is_absent(self, parent: DirectoryNode, name: str) -> bool:
+        """Whether a name that is no child is known not to exist."""
+        if self.is_listed(parent) or self.is_gone(parent, name, trio.current_time()):
+            return True
+        return trio.current_time() - parent.absent.get(name, NEVER) < self.ttl_s
+
+    def absent_timeout_s(self, parent: DirectoryNode, name: str) -> float:
+        """How long the kernel may believe that a name does not exist."""
+        if parent.local or name in parent.gone:
+            return self.ttl_s
+        asked_at = max(parent.listed_at, parent.absent.get(name, NEVER))
+        return max(0.0, min(self.ttl_s, asked_at + self.ttl_s - trio.current_time()))
+
+    def is_gone(self, parent: DirectoryNode, name: str, begun_at: float) -> bool:
+        """Whether a name was removed here later than `begun_at`, or its removal is still on its way."""
+        until = parent.gone.get(name)
+        if until is None:
+            return False
+        if until == PENDING and not self._hides(f"{parent.path}/{name}".lstrip("/")):
+            until = parent.gone[name] = trio.current_time()
+        return until > begun_at

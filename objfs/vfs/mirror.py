@@ -1,0 +1,167 @@
+"""The tree as a picture of the store: what the store told is put in, where nothing of ours is newer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from objfs.codec.marks import content_version
+from objfs.vfs.attributes import Defaults, decode, default_attributes
+from objfs.vfs.names import RESERVED_ROOT
+from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree, is_ours
+
+if TYPE_CHECKING:
+    from objfs.store.values import ObjectInfo, Version
+    from objfs.vfs.freshness import Freshness
+    from objfs.vfs.listings import Listing
+
+
+class Kernel(Protocol):
+    """What the file system may ask of the kernel."""
+
+    def invalidate_entry(self, parent_ino: int, name: str) -> None:
+        """Forget a name; never blocks."""
+        ...
+
+
+class Mirror:
+    """Changes the tree as the store tells. Every method is one step without an await."""
+
+    def __init__(self, tree: Tree, freshness: Freshness, *, defaults: Defaults, kernel: Kernel) -> None:
+        self._tree = tree
+        self._freshness = freshness
+        self._defaults = defaults
+        self._kernel = kernel
+
+    def merge(self, directory: DirectoryNode, listing: Listing, *, complete: bool) -> None:
+        """Put in what a listing told; `complete`: what it lacks is gone."""
+        begun_at = listing.begun_at
+        if directory.parent is None:
+            listing.folders.discard(RESERVED_ROOT)
+            listing.files.pop(RESERVED_ROOT, None)
+        clashes = [name for name in listing.files if name in listing.folders]
+        for name in clashes:  # a key that is file and directory is shown as the directory
+            del listing.files[name]
+        directory.hidden = listing.hidden + len(clashes)
+        for name, info in listing.files.items():
+            if self.may_update(directory, name, begun_at):
+                self.show_file(directory, name, info, begun_at)
+        for name in listing.folders:
+            if self.may_update(directory, name, begun_at):
+                self.show_directory(directory, name, begun_at)
+        self._take_marker(directory, listing)
+        if not complete:
+            return
+        for name in list(directory.children):
+            seen = name in listing.files or name in listing.folders
+            lags = listing.may_lag(directory.children[name])
+            if not seen and not lags and self.may_update(directory, name, begun_at):
+                self.vanish(directory, name, begun_at)
+        directory.listed_at = begun_at
+        directory.absent.clear()
+        directory.expired = {name: one for name, one in directory.expired.items() if name in listing.files}
+        directory.gone = {name: until for name, until in directory.gone.items() if until > begun_at}
+
+    def _take_marker(self, directory: DirectoryNode, listing: Listing) -> None:
+        if directory.parent is None or directory.pending() or directory.changed_at > listing.begun_at:
+            return
+        directory.marker = listing.marker is not None
+        if listing.marker is None or listing.marker.metadata is not None:
+            self.prove_directory(directory, listing.marker, listing.begun_at)
+
+    def may_update(self, parent: DirectoryNode, name: str, begun_at: float) -> bool:
+        """Whether what the store told since `begun_at` may change what is shown under a name."""
+        if self._freshness.is_gone(parent, name, begun_at):
+            return False
+        child = parent.children.get(name)
+        if child is None or isinstance(child, DirectoryNode):
+            return True
+        return child.changed_at <= begun_at and not is_ours(child)
+
+    def show_file(self, parent: DirectoryNode, name: str, info: ObjectInfo, at: float) -> None:
+        """Put in what the store told of an object: the known version, or a new inode."""
+        node = parent.children.get(name)
+        if isinstance(node, DirectoryNode) and is_ours(node):
+            return
+        if node is None and _is_expired_still(parent, name, info):
+            return
+        if isinstance(node, FileNode) and node.version == info.version:
+            if info.metadata is None and _is_later(info.modified_ns, node.modified_ns):
+                node.proven = False  # same bytes, put or copied anew: its attributes may differ
+        else:
+            if node is not None:
+                self.supersede(node)
+            attributes = default_attributes(self._defaults, directory=False, modified_ns=info.modified_ns)
+            node = self._tree.new_file(name, attributes)
+            node.version = info.version
+            self._tree.attach(parent, name, node)
+        node.checked_at = at
+        node.modified_ns = info.modified_ns or node.modified_ns
+        if info.metadata is not None:
+            _learn_content(node, content_version(info))
+            node.attributes = decode(info, self._defaults, directory=False)
+            node.proven = True
+
+    def show_directory(self, parent: DirectoryNode, name: str, at: float) -> DirectoryNode:
+        """Put in that there are keys below a name."""
+        node = parent.children.get(name)
+        if not isinstance(node, DirectoryNode):
+            if node is not None:
+                self.supersede(node)
+            node = self._tree.new_directory(
+                name, default_attributes(self._defaults, directory=True, modified_ns=0)
+            )
+            self._tree.attach(parent, name, node)
+        elif not self._freshness.is_fresh(node):
+            node.proven = False
+        node.checked_at = at
+        return node
+
+    def prove_directory(self, node: DirectoryNode, marker: ObjectInfo | None, at: float) -> None:
+        """Put in what the marker tells, or that there is none."""
+        node.marker = marker is not None
+        if marker is not None:
+            node.attributes = decode(marker, self._defaults, directory=True)
+        elif not node.proven:
+            node.attributes = default_attributes(
+                self._defaults, directory=True, modified_ns=node.attributes.mtime_ns
+            )
+        node.proven = True
+        node.checked_at = max(node.checked_at, at)
+
+    def vanish(self, parent: DirectoryNode, name: str, begun_at: float) -> None:
+        """Put in that the store has nothing of that name."""
+        node = parent.children.get(name)
+        if node is not None and not is_ours(node) and node.changed_at <= begun_at:
+            self.supersede(node)
+
+    def supersede(self, node: Node) -> None:
+        """Somebody else replaced or removed what the node stands for."""
+        parent, name = node.parent, node.name
+        if isinstance(node, FileNode):
+            node.superseded = True
+        self._tree.detach(node)
+        if parent is not None:
+            self._kernel.invalidate_entry(parent.ino, name)
+
+
+def _learn_content(node: FileNode, version: Version) -> None:
+    """Take over what an object tells of its content, which listings do not."""
+    before = node.version
+    if before is None or before.decoded_bytes != version.decoded_bytes:
+        node.object_id = ""
+    node.version = version
+
+
+def _is_later(modified_ns: int, before_ns: int) -> bool:
+    """Whether Last-Modified moved on; one of the two may be in whole seconds."""
+    if not before_ns or not modified_ns:
+        return False
+    return modified_ns // 1_000_000_000 > before_ns // 1_000_000_000
+
+
+def _is_expired_still(parent: DirectoryNode, name: str, info: ObjectInfo) -> bool:
+    """Whether an object is the one that was seen to have expired: nobody put its time off since."""
+    version, modified_ns = parent.expired.get(name, (None, 0))
+    if version is None or info.metadata is not None:
+        return False
+    return info.version == version and not _is_later(info.modified_ns, modified_ns)

@@ -1,0 +1,109 @@
+"""Attributes of listed entries: one HEAD each, sent ahead of whoever asks for one after the other."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from objfs.errors import NotFoundError, ObjectStoreError
+from objfs.vfs.nodes import DirectoryNode, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from objfs.store.protocol import AsyncObjectStore
+    from objfs.vfs.mirror import Mirror
+
+log = logging.getLogger(__name__)
+
+STAT_AHEAD = (8, 256)  # first and greatest number of entries proven ahead of the one asked for
+
+
+class Prover:
+    """Proves entries: a listing told their names, the store tells the rest."""
+
+    def __init__(self, store: AsyncObjectStore, mirror: Mirror, nursery: trio.Nursery) -> None:
+        self._store = store
+        self._mirror = mirror
+        self._nursery = nursery
+        self._proving: dict[Node, trio.Event] = {}
+        self._ahead: dict[DirectoryNode, _StatAhead] = {}
+
+    async def prove(self, node: Node) -> None:
+        """Read the attributes of a listed entry, and those of the entries likely to be asked for next."""
+        if node.proven:
+            return
+        self._prove_ahead(node)
+        running = self._proving.get(node)
+        if running is not None:
+            await running.wait()
+        if not node.proven and node.parent is not None:
+            await self._prove_one(node)
+
+    def _prove_ahead(self, node: Node) -> None:
+        parent = node.parent
+        if parent is None or not parent.order:
+            return
+        ahead = self._ahead.get(parent)
+        if ahead is None or ahead.names is not parent.order:
+            ahead = self._ahead[parent] = _StatAhead(parent.order)
+        for name in ahead.next_names(node.name):
+            other = parent.children.get(name)
+            if other is not None and not other.proven and other not in self._proving and not other.pending():
+                self._proving[other] = trio.Event()
+                self._nursery.start_soon(self._prove_quietly, other)
+
+    async def _prove_quietly(self, node: Node) -> None:
+        try:
+            if not node.proven:
+                await self._prove_one(node)
+        except ObjectStoreError as error:
+            log.debug("stat-ahead of %r: %s", node.name, error)
+        finally:
+            self._proving.pop(node).set()
+
+    async def _prove_one(self, node: Node) -> None:
+        begun_at, key = trio.current_time(), node.key
+        try:
+            info = await self._store.head(key)
+        except NotFoundError:
+            info = None
+        parent = node.parent
+        if node.key != key:
+            return  # it was moved meanwhile: nothing was learnt
+        if parent is None or node.proven or not self._mirror.may_update(parent, node.name, begun_at):
+            return
+        if isinstance(node, DirectoryNode):
+            self._mirror.prove_directory(node, info, begun_at)
+        elif info is None:
+            self._mirror.vanish(parent, node.name, begun_at)
+        else:
+            self._mirror.show_file(parent, node.name, info, begun_at)
+
+    def released(self, directory: DirectoryNode) -> None:
+        """Nobody has the directory open any more."""
+        self._ahead.pop(directory, None)
+
+
+class _StatAhead:
+    """Which entries of a listing are to be proven before they are asked for."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self._positions = {name: position for position, name in enumerate(names)}
+        self._done = 0
+        self._window = STAT_AHEAD[0]
+
+    def next_names(self, name: str) -> Iterable[str]:
+        at = self._positions.get(name)
+        if at is None:
+            return ()
+        start = max(at + 1, self._done) if at < self._done else at + 1
+        stop = min(len(self.names), at + 1 + self._window)
+        if stop - start < self._window // 2 and stop < len(self.names):
+            return ()
+        self._done = max(start, stop)
+        self._window = min(2 * self._window, STAT_AHEAD[1])
+        return self.names[start:stop]
