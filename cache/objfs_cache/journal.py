@@ -90,7 +90,7 @@ class Journal:
         self._wal = wal
         self._depth = 0
         self._lock = threading.Lock()  # one `sync` at a time
-        self._changes = self._synced_changes = 0
+        self._changes = self._committed_changes = self._synced_changes = 0
         row = connection.execute("SELECT max(seq) FROM operation").fetchone()
         self._last_seq = int(row[0] or 0)
         self.rebooted = rebooted
@@ -158,16 +158,25 @@ class Journal:
         """Whether every committed row is."""
         return self._synced_changes == self._changes
 
-    def sync(self) -> None:
-        """Make all committed rows durable. Blocks; any thread.
+    @property
+    def position(self) -> int:
+        """Number of changes so far, those of an open transaction too; see `is_durable_to`."""
+        return self._changes
+
+    def is_durable_to(self, position: int) -> bool:
+        """Whether all rows changed up to a position are."""
+        return self._synced_changes >= position
+
+    def sync(self, position: int | None = None) -> None:
+        """Make all committed rows durable, or those up to a position. Blocks; any thread.
 
         Raises:
             JournalError: they may not be.
         """
         with self._lock:  # whoever waited here finds its rows durable
-            if self.is_durable:
+            if self.is_durable if position is None else self.is_durable_to(position):
                 return
-            changes = self._changes
+            changes = self._committed_changes
             try:
                 os.fdatasync(self._wal)
             except OSError as error:
@@ -178,6 +187,8 @@ class Journal:
         try:
             rows = self._connection.execute(sql, values).fetchall()
             self._changes += not sql.startswith("SELECT")
+            if not self._connection.in_transaction:
+                self._committed_changes = self._changes
             return rows
         except sqlite3.Error as error:
             full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL

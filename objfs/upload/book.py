@@ -94,6 +94,7 @@ class Book:
     def write(self, operation: Operation) -> None:
         """Journal the fields of an operation that were changed."""
         self.journal.write(operation.record())
+        operation.position = self.journal.position
 
     def revoke(self, operation: Operation) -> None:
         """Take an operation back."""
@@ -131,6 +132,7 @@ class Book:
             self.enter(operation, after=after)
 
     def _free(self, operation: Operation) -> None:
+        operation.position = self.journal.position  # what it waited for is gone from the journal
         if operation.state is not State.PARKED and operation not in self.running:
             self.ready.add(operation)
 

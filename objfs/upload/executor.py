@@ -58,7 +58,7 @@ class Executor:
     async def carry(self, batch: list[Operation]) -> None:
         """Carry out deletes together, or one operation of another kind."""
         try:
-            await self._progress.write_ahead()
+            await self._progress.write_ahead(batch)
             if batch[0].kind is Kind.DELETE:
                 await self._delete(batch)
             else:

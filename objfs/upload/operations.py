@@ -78,6 +78,7 @@ class Operation:
         copied: all of a renamed tree is at its new place too; what is left is to delete the old.
         decision: how a file is stored, once its upload has started.
         held: a program is still writing: do not start.
+        position: how far the journal has to be durable before it is sent.
         not_before: trio time before which it is not started, to let changes settle.
     """
 
@@ -99,6 +100,7 @@ class Operation:
     copied: bool = False
     decision: Decision | None = None
     held: bool = False
+    position: int = 0
     not_before: float = 0.0
     attempts: int = 0
     error: str = ""

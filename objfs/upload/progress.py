@@ -54,15 +54,18 @@ class Progress:
             self._book.ready.reschedule(operation)
             self._book.changed()
 
-    async def write_ahead(self) -> None:
+    async def write_ahead(self, batch: list[Operation]) -> None:
         """The store is never ahead of what the journal tells after a power loss.
+
+        Rows of others, which the store has got already for instance, need not be durable for that.
 
         Raises:
             JournalError: it cannot be made durable.
         """
         journal = self._book.journal
-        if not journal.is_durable:
-            await trio.to_thread.run_sync(journal.sync)
+        position = max(operation.position for operation in batch)
+        if not journal.is_durable_to(position):
+            await trio.to_thread.run_sync(journal.sync, position)
 
     def save(self, operation: Operation) -> None:
         """Journal the fields that the executor changed."""

@@ -114,6 +114,16 @@ def scenes() -> list[Op]:
         sleep(0.5),
         Op("unlink", "w"),
         Op("unlink", "last"),
+        # Changed without a sync, and renamed with one: before, and while, the change is sent.
+        Op("open", "bigger", flags=os.O_RDWR),
+        Op("write", offset=100, data=some(600)),
+        Op("close"),
+        Op("rename", "bigger", "biggest"),
+        SYNC_NAMES,
+        *_write("e/late", some(1200), sync=False),
+        sleep(2.5),
+        Op("rename", "e/late", "late"),
+        SYNC_NAMES,
         sleep(2.5),
     ]
     return ops

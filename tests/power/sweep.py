@@ -72,8 +72,33 @@ class Cut:
     state: dict[str, bytes | None]
 
 
-def cuts(recording: Recording, seed: int, *, every: int, by_chance: int) -> Iterator[Cut]:
-    """States to try: at every so many steps, one of each fate, and some by chance."""
+PROMISES = frozenset(("fsync", "fsyncdir", "rename"))
+
+
+def is_telling(step: Step, history: History) -> bool:
+    """Whether it is a point where things went wrong before.
+
+    The store has just got something that the disk does not know of yet; a staged file was deleted; a program
+    was told that something is durable, or gave a file with unsynced bytes another name.
+    """
+    if step.call == "mark":
+        word, _, value = step.data.decode().partition(" ")
+        return word == "store" or (word == "done" and history.ops[int(value)].name in PROMISES)
+    return step.call == "unlink" and "/staging/" in step.path
+
+
+def cuts(
+    recording: Recording, seed: int, *, every: int, by_chance: int, telling_every: int | None = None
+) -> Iterator[Cut]:
+    """States to try: at some steps, one of each fate, and some by chance.
+
+    Args:
+        recording: what was done.
+        seed: of the choice.
+        every: one step in so many is tried.
+        by_chance: states per step and kind of chance.
+        telling_every: the same for those that are telling; None if they count as all others.
+    """
     disk = Disk()
     done = begun = shop = number = 0
     tried: set[int] = set()
@@ -91,7 +116,8 @@ def cuts(recording: Recording, seed: int, *, every: int, by_chance: int) -> Iter
                     shop = int(value)
             disk.apply(step)
             dice = random.Random(f"{seed} {number}")
-            if dice.randrange(every):
+            is_special = telling_every is not None and is_telling(step, recording.history)
+            if dice.randrange((telling_every or every) if is_special else every):
                 continue
             moment = Moment(done, begun, recording.shops[shop])
             for fate in (*(one for one in Fate if one not in CHANCES), *CHANCES * by_chance):
@@ -103,11 +129,18 @@ def cuts(recording: Recording, seed: int, *, every: int, by_chance: int) -> Iter
 
 
 def sweep(
-    recording: Recording, folder: Path, seed: int, *, every: int, by_chance: int
+    recording: Recording,
+    folder: Path,
+    seed: int,
+    *,
+    every: int,
+    by_chance: int,
+    telling_every: int | None = None,
 ) -> tuple[int, list[str]]:
     """Try the states; returns how many, and the lines about those that are wrong."""
     tried, lines = 0, []
-    for cut in cuts(recording, seed, every=every, by_chance=by_chance):
+    chosen = cuts(recording, seed, every=every, by_chance=by_chance, telling_every=telling_every)
+    for cut in chosen:
         tried += 1
         wrong = wrong_after(cut.state, cut.moment, recording.history, folder, cut.seed)
         if wrong:

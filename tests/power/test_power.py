@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SOAK = os.environ.get("OBJFS_SOAK") == "1"
 SEEDS = range(200) if SOAK else range(3)
-EVERY = 1 if SOAK else 40
+EVERY, TELLING_EVERY = (1, 1) if SOAK else (80, 4)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,9 @@ def _quiet() -> Iterator[None]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_after_a_power_loss_everything_is_as_promised(seed: int, memory: Path) -> None:
     recording = make_recording(memory / f"run-{seed}", seed)
-    tried, lines = sweep(recording, memory, seed, every=EVERY, by_chance=2 if SOAK else 1)
+    tried, lines = sweep(
+        recording, memory, seed, every=EVERY, by_chance=2 if SOAK else 1, telling_every=TELLING_EVERY
+    )
     assert tried > 20, "the trace is too short to prove anything"
     assert not lines, "\n".join(lines[:5])
 
