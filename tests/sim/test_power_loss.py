@@ -336,3 +336,70 @@ def test_what_waits_behind_a_refused_change_is_read_at_once(tmp_path: Path) -> N
     with machine(tmp_path) as one:
         one.live(before)
         one.live(after)
+
+
+def test_a_loss_does_not_hide_what_was_synced_below_it(tmp_path: Path) -> None:
+    """A new file is on its way, synced; a later change of it was not."""
+
+    async def before(at: Scene) -> None:
+        hold_up(at, "new")
+        await at.client.apply(Op("create", "new", slot=1, flags=os.O_RDWR))
+        await at.client.apply(Op("write", slot=1, data=b"synced"))
+        await at.client.apply(Op("fsync", slot=1))
+        await at.client.apply(Op("close", slot=1))
+        await trio.sleep(3.0)
+        await at.patch("new", 3, b"lost")
+        await at.mount.filesystem.fsyncdir()
+
+    async def after(at: Scene) -> None:
+        answer_again(at)
+        wanted = {"big": BIG, "new": b"synced"}
+        assert {name: await shows(at, name) for name in await at.client.names("")} == wanted
+        assert await drained(at) == wanted
+        assert {name: await shows(at, name) for name in await at.client.names("")} == wanted
+        assert parked(at) == ["new"]
+        kept = {one.staged.file_id for one in at.mount.journal.load() if one.staged is not None}
+        assert {int(path.name, 16) for path in at.mount.staging.path.iterdir()} <= kept
+        await at.do("unlink", "new")
+        assert await drained(at) == {"big": BIG}
+        assert at.mount.journal.load() == []
+        assert at.mount.staging.used_bytes == 0
+
+    with machine(tmp_path) as one:
+        one.live(before)
+        one.live(after)
+
+
+@pytest.mark.parametrize("later", ["rename", "patch"])
+def test_stored_before_the_power_was_lost_and_changed_since(tmp_path: Path, later: str) -> None:
+    """The store has more than what had been synced; what waits behind that applies to it."""
+
+    async def before(at: Scene) -> None:
+        await at.client.apply(Op("create", "new", slot=1, flags=os.O_RDWR))
+        await at.client.apply(Op("write", slot=1, data=b"synced"))
+        await at.client.apply(Op("fsync", slot=1))
+        await at.client.apply(Op("write", slot=1, offset=6, data=b" and more"))
+        await at.client.apply(Op("close", slot=1))
+        at.store.lose = lambda name, key: (name, key) == ("PUT", "new")
+        await trio.sleep(2.5)
+        assert at.store.objects()["new"] == b"synced and more"
+        if later == "rename":
+            await at.do("rename", "new", "r4")
+        else:
+            await at.patch("new", 3, b"lost")
+        await at.mount.filesystem.fsyncdir()
+
+    async def after(at: Scene) -> None:
+        at.store.lose = lambda _name, _key: False
+        name = "r4" if later == "rename" else "new"
+        held: list[bytes | None] = []
+        for _ in range(20):
+            held.append(await shows(at, name))
+            await trio.sleep(0.05)
+        assert set(held) <= {b"synced", b"synced and more"}
+        assert await drained(at) == {"big": BIG, name: b"synced and more"}
+        assert await shows(at, name) == b"synced and more"
+
+    with machine(tmp_path) as one:
+        one.live(before)
+        one.live(after)
