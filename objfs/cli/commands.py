@@ -277,7 +277,7 @@ def mount(
     ] = None,
 ) -> int:
     """Mount a bucket, and return once it can be used."""
-    from objfs.cli.mount import mount as run
+    from objfs.cli.mounting.mount import mount as run
     from objfs.cli.settings import rules_of_flags
 
     texts = {
@@ -333,8 +333,8 @@ def umount(
     ] = True,
 ) -> int:
     """Upload what waits, with a progress bar, then unmount."""
+    from objfs.cli.mounting.umount import umount as run
     from objfs.cli.settings import find_mountpoint
-    from objfs.cli.umount import umount as run
 
     return run(find_mountpoint(mountpoint), drain=drain)
 
@@ -347,8 +347,8 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> int:
     """Show mounts: store, uploads, cache, conflicts, parked changes."""
+    from objfs.cli.mounting.status import status as run
     from objfs.cli.settings import find_mountpoint
-    from objfs.cli.status import status as run
 
     return run(find_mountpoint(mountpoint) if mountpoint else None, as_json=as_json)
 
@@ -369,7 +369,7 @@ def top(
     as_json: Annotated[bool, typer.Option("--json", help="A line for each second.")] = False,
 ) -> int:
     """Watch a mount: operations and latency, bytes, requests and cost, uploads."""
-    from objfs.cli.top import top as run
+    from objfs.cli.looking.top import top as run
 
     return run(mountpoint, once=once, as_json=as_json, prices=prices)
 
@@ -392,7 +392,7 @@ def trace(
     as_json: Annotated[bool, typer.Option("--json", help="An object for each line.")] = False,
 ) -> int:
     """Print what programs ask of a mount, live: who, what, how long."""
-    from objfs.cli.trace import trace as run
+    from objfs.cli.looking.trace import trace as run
 
     return run(mountpoint, path=path, operations=operations or [], slow=slow, as_json=as_json)
 
@@ -403,7 +403,7 @@ def stat(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> int:
     """Tell of a file what is uploaded, cached, or waits; its version and key."""
-    from objfs.cli.stat import stat as run
+    from objfs.cli.looking.stat import stat as run
 
     return run(paths, as_json=as_json)
 
@@ -428,7 +428,7 @@ def flush(
     cache_dir: _CacheDir = None,
 ) -> int:
     """Upload everything that waits, also after the mount has gone; return when it is in the store."""
-    from objfs.cli.flush import flush as run
+    from objfs.cli.pending.flush import flush as run
 
     flags = _given(endpoint_url=endpoint_url, region=region, profile=profile, cache_dir=cache_dir)
     return run(target, flags, retry_parked=retry_parked, progress=progress)
@@ -452,7 +452,7 @@ def rescue(
     cache_dir: _CacheDir = None,
 ) -> int:
     """Copy files that the store refused into a plain folder, with a list; nothing is taken away."""
-    from objfs.cli.rescue import rescue as run
+    from objfs.cli.pending.rescue import rescue as run
 
     flags = _given(endpoint_url=endpoint_url, region=region, profile=profile, cache_dir=cache_dir)
     if folder is None:
@@ -468,7 +468,7 @@ def conflicts(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> int:
     """List files that lost against another writer, kept beside the winner."""
-    from objfs.cli.conflicts import conflicts as run
+    from objfs.cli.pending.conflicts import conflicts as run
 
     return run(path, as_json=as_json)
 
@@ -479,7 +479,7 @@ def warm(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> int:
     """Fetch files into the cache ahead of need; programs that read come first."""
-    from objfs.cli.warm import warm as run
+    from objfs.cli.setup.warm import warm as run
 
     return run(paths, as_json=as_json)
 
@@ -490,7 +490,7 @@ def pin(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> int:
     """Fetch files, and keep them in the cache, version after version; 'objfs cache show' lists pins."""
-    from objfs.cli.pin import pin as run
+    from objfs.cli.setup.pin import pin as run
 
     return run(paths, as_json=as_json)
 
@@ -500,7 +500,7 @@ def unpin(
     paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="As they were pinned.")],
 ) -> int:
     """Let pinned files leave the cache again when room is needed."""
-    from objfs.cli.pin import unpin as run
+    from objfs.cli.setup.pin import unpin as run
 
     return run(paths)
 
@@ -516,7 +516,7 @@ def remount(
     ],
 ) -> int:
     """Change options of a running mount, until it is unmounted."""
-    from objfs.cli.remount import remount as run
+    from objfs.cli.mounting.remount import remount as run
     from objfs.cli.settings import find_mountpoint
 
     return run(find_mountpoint(mountpoint), options)
@@ -546,7 +546,7 @@ def doctor(
     cache_dir: _CacheDir = None,
 ) -> int:
     """Find out what is wrong, with advice; the status is 1 if something is."""
-    from objfs.cli.doctor import doctor as run
+    from objfs.cli.looking.doctor import doctor as run
 
     flags = _given(endpoint_url=endpoint_url, region=region, profile=profile, cache_dir=cache_dir)
     return run(target, flags, read_only=read_only, clean=clean, keys=keys or None, as_json=as_json)
@@ -562,7 +562,7 @@ def bench(
     profile: _Profile = None,
 ) -> int:
     """Measure a store: small and large objects, one and many at a time; leaves nothing behind."""
-    from objfs.cli.bench import bench as run
+    from objfs.cli.looking.bench import bench as run
 
     flags = _given(endpoint_url=endpoint_url, region=region, profile=profile)
     return run(url, flags, quick=quick, as_json=as_json)
@@ -580,7 +580,7 @@ def set_files(
     ],
 ) -> int:
     """Have single files stored in another way than the rules say."""
-    from objfs.cli.set import set_files as run
+    from objfs.cli.storing.set import set_files as run
 
     return run(arguments)
 
@@ -596,7 +596,7 @@ def expire(
     cache_dir: _CacheDir = None,
 ) -> int:
     """Delete files that have expired, a thousand at a time."""
-    from objfs.cli.expire import expire as run
+    from objfs.cli.storing.expire import expire as run
 
     flags = _given(endpoint_url=endpoint_url, region=region, profile=profile, cache_dir=cache_dir)
     return run(target, flags, dry_run=dry_run, as_json=as_json)
@@ -614,7 +614,7 @@ def verify(
     cache_dir: _CacheDir = None,
 ) -> int:
     """Read files back from the store, and compare them with their checksums."""
-    from objfs.cli.verify import verify as run
+    from objfs.cli.storing.verify import verify as run
 
     flags = _given(endpoint_url=endpoint_url, region=region, profile=profile, cache_dir=cache_dir)
     return run(paths, flags, as_json=as_json)
@@ -639,7 +639,7 @@ def rules_test(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> int:
     """Tell which rule a name meets, and why."""
-    from objfs.cli.rules import test
+    from objfs.cli.storing.rules import test
 
     return test(paths, mount=mount_name, size=size, as_json=as_json)
 
@@ -658,7 +658,7 @@ def lifecycle_show(
     cache_dir: _CacheDir = None,
 ) -> int:
     """List the store's lifecycle rules."""
-    from objfs.cli.lifecycle import show
+    from objfs.cli.storing.lifecycle import show
 
     flags = _given(endpoint_url=endpoint_url, region=region, profile=profile, cache_dir=cache_dir)
     return show(target, flags, as_json=as_json)
@@ -674,7 +674,7 @@ def lifecycle_apply(
     cache_dir: _CacheDir = None,
 ) -> int:
     """Install the lifecycle rules that the upload rules ask for; those of others stay."""
-    from objfs.cli.lifecycle import apply
+    from objfs.cli.storing.lifecycle import apply
 
     flags = _given(endpoint_url=endpoint_url, region=region, profile=profile, cache_dir=cache_dir)
     return apply(target, flags, as_json=as_json)
@@ -692,7 +692,7 @@ def config_show(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> int:
     """Print each setting, merged, with the file and line, variable or default it comes from."""
-    from objfs.cli.config import show
+    from objfs.cli.setup.config import show
 
     return show(name, as_json=as_json)
 
@@ -700,7 +700,7 @@ def config_show(
 @config.command("check")
 def config_check() -> int:
     """Check the configuration files; every mistake is one line, with file and line number."""
-    from objfs.cli.config import check
+    from objfs.cli.setup.config import check
 
     return check()
 
@@ -715,7 +715,7 @@ def cache_show(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> int:
     """List the caches of all stores: where, how large, what waits in them, and whether they are in use."""
-    from objfs.cli.caches import show
+    from objfs.cli.setup.caches import show
 
     return show(_given(cache_dir=cache_dir), as_json=as_json)
 
@@ -729,7 +729,7 @@ def cache_clear(
     cache_dir: _CacheDir = None,
 ) -> int:
     """Delete the cached blocks of a store; what waits for its upload is kept."""
-    from objfs.cli.caches import clear
+    from objfs.cli.setup.caches import clear
 
     return clear(target, _given(endpoint_url=endpoint_url, cache_dir=cache_dir))
 
@@ -745,7 +745,7 @@ def cache_verify(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> int:
     """Read back all cached blocks and staged files; bad blocks are dropped, damaged changes are told."""
-    from objfs.cli.caches import verify
+    from objfs.cli.setup.caches import verify
 
     return verify(target, _given(endpoint_url=endpoint_url, cache_dir=cache_dir), as_json=as_json)
 

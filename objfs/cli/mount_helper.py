@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         source, mountpoint, options, fake = parse(sys.argv[1:] if argv is None else argv)
         if fake:
             return 0
-        from objfs.cli.mount import mount
+        from objfs.cli.mounting.mount import mount
 
         status = mount(source, Path(mountpoint), {}, options)
     except Exception as error:  # noqa: BLE001  # whatever it was, mount(8) shows a sentence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from objfs.app import conditions, stores
-from objfs.cli import umount
+from objfs.cli.mounting import umount
 from objfs.cli.progress import DrainDisplay, plain_lines
 from objfs.config import build_settings
 from objfs.control.values import DrainProgress

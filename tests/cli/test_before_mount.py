@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from objfs.cli import checks, mounts
-from objfs.cli.background import Outcome, run_in_background
+from objfs.cli import mounts
+from objfs.cli.mounting import checks
+from objfs.cli.mounting.background import Outcome, run_in_background
 from objfs.cli.settings import read_settings
 from objfs.errors import MountError, UsageError
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from objfs.cli import checks, mount_helper, mounts
+from objfs.cli import mount_helper, mounts
+from objfs.cli.mounting import checks
 from objfs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def test_exit_statuses_are_those_of_mount(
     assert mount_helper.main(["memory://", str(tmp_path), "-o", "sideways"]) == 1
     assert mount_helper.main(["memory://", str(tmp_path / "none")]) == 32
     assert capsys.readouterr().err.count("\n") == 2
-    monkeypatch.setattr("objfs.cli.mount.mount", mount)
+    monkeypatch.setattr("objfs.cli.mounting.mount.mount", mount)
     for expected in (0, 32, 1):
         assert mount_helper.main(["memory://", "/mnt"]) == expected
     assert mount_helper.main(["memory://", "/mnt", "-f"]) == 0

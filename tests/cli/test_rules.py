@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from objfs.cli import main
-from objfs.cli.set import split
 from objfs.cli.settings import read_settings, rules_of_flags
+from objfs.cli.storing.set import split
 from objfs.config import ConfigError, MountSettings, build_settings, read_file, read_record, write_record
 from objfs.config.rules import Compression
 from objfs.errors import UsageError

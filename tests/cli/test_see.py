@@ -14,12 +14,12 @@ from rich.console import Console
 
 from objfs.cli.log_limit import MOST_PER_WINDOW, WINDOW_S, LimitedHandler
 from objfs.cli.logs import JsonFormatter
-from objfs.cli.prices import Prices, parse_prices
-from objfs.cli.rates import rates_between, rates_to_json
-from objfs.cli.stat import rows
-from objfs.cli.status import _table
-from objfs.cli.top_screen import bar, screen
-from objfs.cli.trace import line, trace
+from objfs.cli.looking.prices import Prices, parse_prices
+from objfs.cli.looking.rates import rates_between, rates_to_json
+from objfs.cli.looking.stat import rows
+from objfs.cli.looking.top_screen import bar, screen
+from objfs.cli.looking.trace import line, trace
+from objfs.cli.mounting.status import _table
 from objfs.control.figures import DiskFigures, Figures, OperationFigures, ReadFigures, RequestFigures, Sending
 from objfs.control.tracing import QUEUE_EVENTS, TraceEvent, TraceFilter, Tracer
 from objfs.control.values import (

@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from objfs.cli.places import explain_silence, locate_all
+from objfs.cli.setup.warm import fetch, report
 from objfs.cli.show import show_text
-from objfs.cli.warm import fetch, report
 from objfs.control.client import NoAnswerError
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from objfs.cli import mounts
-from objfs.cli.background import Outcome, run_in_background
-from objfs.cli.checks import check_before_mount
 from objfs.cli.failure import describe_failure, pick_leaf
 from objfs.cli.logs import configure_logging
+from objfs.cli.mounting.background import Outcome, run_in_background
+from objfs.cli.mounting.checks import check_before_mount
 from objfs.cli.settings import read_settings
 from objfs.errors import ObjfsError
 

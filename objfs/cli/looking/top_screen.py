@@ -13,8 +13,8 @@ from objfs.cli.show import show_bytes, show_duration, show_files, show_seconds, 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from objfs.cli.prices import Prices
-    from objfs.cli.rates import Pace, Rates
+    from objfs.cli.looking.prices import Prices
+    from objfs.cli.looking.rates import Pace, Rates
     from objfs.control.figures import Figures, RunningCall, Sending
 
 _MAX_OPERATIONS = 12  # those with the most requests; the sum has the others

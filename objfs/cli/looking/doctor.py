@@ -12,9 +12,9 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from objfs.cli.mounting.status import collect
 from objfs.cli.settings import gather
 from objfs.cli.show import show_changes, show_files, show_text
-from objfs.cli.status import collect
 from objfs.cli.targets import Mounted, cache_base, find_target, settings_of
 from objfs.config import ConfigError, config_paths, parse_size, read_files
 from objfs.doctor.findings import Finding, failed, ok, skipped, warning

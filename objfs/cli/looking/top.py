@@ -8,15 +8,15 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from objfs.cli.pick import one_mount
-from objfs.cli.prices import parse_prices
-from objfs.cli.rates import rates_between, rates_to_json
+from objfs.cli.looking.pick import one_mount
+from objfs.cli.looking.prices import parse_prices
+from objfs.cli.looking.rates import rates_between, rates_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from objfs.cli.prices import Prices
-    from objfs.cli.rates import Rates
+    from objfs.cli.looking.prices import Prices
+    from objfs.cli.looking.rates import Rates
     from objfs.control.client import ControlClient
     from objfs.control.figures import Figures
 
@@ -56,7 +56,7 @@ def _show(looks: Iterator[tuple[Figures, Rates]], prices: Prices, *, live: bool)
     from rich.console import Console
     from rich.live import Live
 
-    from objfs.cli.top_screen import screen
+    from objfs.cli.looking.top_screen import screen
 
     console = Console(highlight=False)
     if not live:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from objfs.cli.pick import one_mount
+from objfs.cli.looking.pick import one_mount
 from objfs.cli.show import show_duration, show_text
 from objfs.config.quantities import parse_duration
 from objfs.errors import UsageError

@@ -10,7 +10,7 @@ from objfs.observe.histogram import Durations, together
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from objfs.cli.prices import Prices
+    from objfs.cli.looking.prices import Prices
     from objfs.control.figures import Figures, OperationFigures, RequestFigures
 
 MIN_INTERVAL_S = 1e-3  # two looks at once are no interval

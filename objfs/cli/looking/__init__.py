@@ -1,0 +1,1 @@
+"""What a mount or a store does: figures, traces, examinations, measurements."""

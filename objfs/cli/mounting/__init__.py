@@ -1,0 +1,1 @@
+"""Mounts: making, showing, changing and ending them."""

@@ -1,0 +1,1 @@
+"""Changes that are not in the store yet, or lost against others."""

@@ -1,0 +1,1 @@
+"""What is kept in local caches, and the configuration."""

@@ -1,0 +1,1 @@
+"""How files are stored: rules, expiry, checks of what the store has."""
