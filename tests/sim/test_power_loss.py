@@ -380,7 +380,18 @@ def test_stored_before_the_power_was_lost_and_changed_since(tmp_path: Path, late
         await at.client.apply(Op("fsync", slot=1))
         await at.client.apply(Op("write", slot=1, offset=6, data=b" and more"))
         await at.client.apply(Op("close", slot=1))
-        at.store.lose = lambda name, key: (name, key) == ("PUT", "new")
+
+        def away(_name: str, asked: str) -> None:
+            if asked == "new":
+                raise UnavailableError("Away.", key=asked)
+
+        def lose(name: str, key: str) -> bool:
+            if (name, key) != ("PUT", "new"):
+                return False
+            at.store.before_request = away  # and nobody finds out
+            return True
+
+        at.store.lose = lose
         await trio.sleep(2.5)
         assert at.store.objects()["new"] == b"synced and more"
         if later == "rename":
@@ -391,6 +402,7 @@ def test_stored_before_the_power_was_lost_and_changed_since(tmp_path: Path, late
 
     async def after(at: Scene) -> None:
         at.store.lose = lambda _name, _key: False
+        answer_again(at)
         name = "r4" if later == "rename" else "new"
         held: list[bytes | None] = []
         for _ in range(20):
