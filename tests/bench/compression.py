@@ -145,6 +145,7 @@ def _upload_and_read(
     what = f"{source.name} {mode}"
     with mounted(url, environment=_credentials(), upload_delay="1h", compress=rule) as mount:
         shutil.copyfile(source, mount.path / "file")
+        os.sync()  # what was written before is not this one's cost
         begin_s = time.monotonic()
         mount.drain()
         figures.add(f"upload {what}", time.monotonic() - begin_s)
