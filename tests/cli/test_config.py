@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from objfs.cli import commands
+from objfs.cli.mounting import commands
 from objfs.config import SETTING_NAMES, build_settings, parse_duration, parse_size, split_mount_options
 from objfs.errors import UsageError
 
