@@ -149,7 +149,7 @@ class Actions:
             raise MountError("the mount is not there yet, or is leaving already.")
         for path in _paths(request):
             try:
-                await filesystem.set_treatment(path, values)
+                await filesystem.treatment.set_at(path, values)
             except OSError as error:
                 raise MountError(f"{path}: {error.strerror or error}.") from error
         return {}

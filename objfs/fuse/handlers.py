@@ -193,45 +193,45 @@ class Handlers(pyfuse3.Operations):
     @replies_errno
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         with trio.fail_after(self._deadline_s):
-            return await self._fs.read(fh, off, size)
+            return await self._fs.files.read(fh, off, size)
 
     @replies_errno
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        return await self._fs.write(fh, off, buf)
+        return await self._fs.files.write(fh, off, buf)
 
     @replies_errno
     async def flush(self, fh: FileHandleT) -> None:
-        await self._fs.flush(fh)
+        await self._fs.files.flush(fh)
 
     @replies_errno
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        await self._fs.fsync(fh)
+        await self._fs.files.fsync(fh)
 
     @replies_errno
     async def release(self, fh: FileHandleT) -> None:
-        await self._fs.release(fh)
+        await self._fs.files.release(fh)
 
     # -- extended attributes: one ENOSYS ends them, and their cost, for the life of the mount -------
 
     @replies_errno
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
         self._need_xattrs()
-        return await self._fs.getxattr(inode, os.fsdecode(name))
+        return await self._fs.xattrs.get(inode, os.fsdecode(name))
 
     @replies_errno
     async def setxattr(self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext) -> None:
         self._need_xattrs()
-        await self._fs.setxattr(inode, os.fsdecode(name), value)
+        await self._fs.xattrs.set(inode, os.fsdecode(name), value)
 
     @replies_errno
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
         self._need_xattrs()
-        return [pyfuse3.XAttrNameT(os.fsencode(name)) for name in await self._fs.listxattr(inode)]
+        return [pyfuse3.XAttrNameT(os.fsencode(name)) for name in await self._fs.xattrs.names(inode)]
 
     @replies_errno
     async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
         self._need_xattrs()
-        await self._fs.removexattr(inode, os.fsdecode(name))
+        await self._fs.xattrs.remove(inode, os.fsdecode(name))
 
     # -- the whole ----------------------------------------------------------------------------------
 

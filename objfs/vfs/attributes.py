@@ -12,7 +12,7 @@ import json
 import mimetypes
 import stat
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -73,6 +73,10 @@ class Attributes:
     cache_control: str | None = None
     tags: Mapping[str, str] | None = None
     encryption: str | None = None
+
+    def copied(self) -> Attributes:
+        """The same, to be changed by itself."""
+        return replace(self, xattrs=dict(self.xattrs), foreign=dict(self.foreign))
 
     def touch(self, *, content: bool) -> None:
         """Now is the time of the last change: of the status and, with `content`, of the bytes."""

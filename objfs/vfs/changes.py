@@ -6,7 +6,6 @@ ever sees one without the other. It also is the uploader's observer: it adopts t
 
 from __future__ import annotations
 
-import copy
 import errno
 import logging
 from contextlib import contextmanager
@@ -182,7 +181,7 @@ class Changes:
     @contextmanager
     def or_as_before(self, node: Node) -> Iterator[None]:
         """Attributes that are changed in the block stay changed only if it ends well."""
-        before = copy.deepcopy(node.attributes)
+        before = node.attributes.copied()
         try:
             yield
         except BaseException:
@@ -243,7 +242,7 @@ class Changes:
             self.commit(node, held=True)
         old_parent, old_name, source = node.parent, node.name, node.path
         base = target.base() if target is not None else parent.free_base(name)
-        attributes = copy.deepcopy(node.attributes)
+        attributes = node.attributes.copied()
         forget_guessed_type(attributes, old_name)
         attributes.touch(content=False)
         with self.ledger.step():
@@ -325,7 +324,7 @@ class Changes:
         children = directory.children
         if len(children) > 1 or (children and children.get(without.name) is not without):
             return None
-        attributes = copy.copy(directory.attributes)
+        attributes = directory.attributes.copied()
         attributes.touch(content=True)
         base = NOTHING if directory.marker is False else directory.base()
         return self.ledger.mkdir(directory.path, options=encode(attributes, directory.name), base=base)

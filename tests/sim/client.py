@@ -71,10 +71,10 @@ class Client:
                 return kind, mode, await self.fs.readlink(found.ino), None
             handle = await self.fs.open(found.ino, os.O_RDONLY)
             try:
-                content = await self.fs.read(handle, 0, found.size_bytes + 100)
+                content = await self.fs.files.read(handle, 0, found.size_bytes + 100)
             finally:
-                await self.fs.flush(handle)
-                await self.fs.release(handle)
+                await self.fs.files.flush(handle)
+                await self.fs.files.release(handle)
             return kind, mode, content, found.mtime_ns
         finally:
             self._forget()
@@ -115,24 +115,24 @@ class Client:
         self.handles[op.slot] = (handle, found.ino)
 
     async def _write(self, op: Op) -> int:
-        return await self.fs.write(self.handles[op.slot][0], op.offset, op.data)
+        return await self.fs.files.write(self.handles[op.slot][0], op.offset, op.data)
 
     async def _read(self, op: Op) -> bytes:
-        return await self.fs.read(self.handles[op.slot][0], op.offset, op.length)
+        return await self.fs.files.read(self.handles[op.slot][0], op.offset, op.length)
 
     async def _flush(self, op: Op) -> None:
-        await self.fs.flush(self.handles[op.slot][0])
+        await self.fs.files.flush(self.handles[op.slot][0])
 
     async def _fsync(self, op: Op) -> None:
-        await self.fs.fsync(self.handles[op.slot][0])
+        await self.fs.files.fsync(self.handles[op.slot][0])
 
     async def _close(self, op: Op) -> None:
         handle, ino = self.handles.pop(op.slot)
         try:
-            await self.fs.flush(handle)
+            await self.fs.files.flush(handle)
         finally:
             with suppress(OSError):  # nobody is told
-                await self.fs.release(handle)
+                await self.fs.files.release(handle)
             self.fs.forget(ino, 1)
 
     async def _truncate(self, op: Op) -> None:

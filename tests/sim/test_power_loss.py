@@ -329,9 +329,9 @@ def test_what_waits_behind_a_refused_change_is_read_at_once(tmp_path: Path) -> N
         assert found is not None
         handle = await at.client.fs.open(found.ino, os.O_RDONLY)
         with trio.fail_after(5):
-            assert await at.client.fs.read(handle, 100, 4) == b"ours"
+            assert await at.client.fs.files.read(handle, 100, 4) == b"ours"
             with pytest.raises(StaleVersionError):
-                await at.client.fs.read(handle, 60_000, 4)
+                await at.client.fs.files.read(handle, 60_000, 4)
 
     with machine(tmp_path) as one:
         one.live(before)

@@ -1,0 +1,79 @@
+"""New files: in the journal at once, or in the store first where of two mounts one is to win."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from typing import TYPE_CHECKING
+
+from objfs.errors import PreconditionFailedError
+from objfs.vfs.attributes import Attributes, encode, fresh_attributes
+from objfs.vfs.names import check_new_name
+
+if TYPE_CHECKING:
+    from objfs.upload.uploader import Uploader
+    from objfs.vfs.changes import Changes
+    from objfs.vfs.content import Contents
+    from objfs.vfs.directories import Directories
+    from objfs.vfs.nodes import DirectoryNode, FileNode, Tree
+    from objfs.vfs.places import Places
+    from objfs.vfs.values import Caller
+
+
+class Maker:
+    """Makes files."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        places: Places,
+        directories: Directories,
+        contents: Contents,
+        changes: Changes,
+        uploader: Uploader,
+    ) -> None:
+        self._tree = tree
+        self._places = places
+        self._directories = directories
+        self._contents = contents
+        self._changes = changes
+        self._uploader = uploader
+
+    async def make(
+        self, parent: DirectoryNode, name: bytes, mode: int, caller: Caller, *, held: bool
+    ) -> FileNode:
+        """Make an empty file here; `held` while somebody has it open."""
+        text = check_new_name(name)
+        self._places.check_new(parent, text)
+        node = self._tree.new_file(text, self.new_attributes(parent, mode, caller))
+        self._contents.writable(node)
+        self._changes.create(parent, text, node, held=held)
+        return node
+
+    async def claim(self, parent: DirectoryNode, name: bytes, mode: int, caller: Caller) -> FileNode:
+        """Make a file in the store before anybody is told; of two mounts that try, one succeeds."""
+        text = check_new_name(name)
+        self._places.check_new(parent, text)
+        node = self._tree.new_file(text, self.new_attributes(parent, mode, caller))
+        try:
+            node.version = await self._uploader.claim(
+                f"{parent.path}/{text}".lstrip("/"), encode(node.attributes, text), parent.free_base(text)
+            )
+            self._places.check_new(parent, text)
+        except BaseException as error:
+            self._tree.drop_if_unused(node)
+            self._directories.forget(parent)
+            if isinstance(error, PreconditionFailedError):
+                raise OSError(errno.EEXIST, "somebody made it first") from error
+            raise
+        self._changes.claimed(parent, text, node)
+        return node
+
+    def new_attributes(self, parent: DirectoryNode, mode: int, caller: Caller) -> Attributes:
+        """Of what is made in a directory: its group, where it is set-group-ID."""
+        gid = caller.gid
+        if parent.attributes.mode & stat.S_ISGID:
+            gid = parent.attributes.gid
+            if stat.S_ISDIR(mode):
+                mode |= stat.S_ISGID
+        return fresh_attributes(mode, caller.uid, gid)
