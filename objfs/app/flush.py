@@ -9,9 +9,8 @@ import trio
 
 from objfs.app.local import as_mount_errors, open_changes
 from objfs.app.stores import UPLOAD_POLICY, open_driver, upload_settings
-from objfs.control.life import drain_progress
 from objfs.control.remount import rates_of
-from objfs.control.values import DrainProgress
+from objfs.control.values import DrainProgress, drain_progress
 from objfs.store.limit import LimitingStore, PacingStore
 from objfs.store.pace import Traffic
 from objfs.store.retry import RetryingStore

@@ -21,7 +21,7 @@ from objfs.control.actions import Actions
 from objfs.control.endpoint import open_metrics
 from objfs.control.figures import Sources
 from objfs.control.life import MountLife
-from objfs.control.protocol import runtime_dir, socket_name
+from objfs.control.protocol import socket_of
 from objfs.control.remount import rates_of
 from objfs.control.server import open_control_server
 from objfs.control.service import Service
@@ -39,7 +39,6 @@ from objfs_cache.directory import open_cache_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from objfs.config import MountSettings
     from objfs.upload.rules import RuleSet
@@ -108,7 +107,7 @@ async def _run(settings: MountSettings, on_ready: Callable[[], None]) -> None:
         view = View(settings, sources, places)
         knobs = MountKnobs(local, life, traffic)
         actions = Actions(settings, local.blocks, knobs)
-        await open_(open_control_server(_control_path(settings), life, actions, view))
+        await open_(open_control_server(socket_of(settings.mountpoint), life, actions, view))
         await open_(open_metrics(settings.metrics, view.figures))
         nursery = await open_(trio.open_nursery())
         nursery.start_soon(_watch_signals, life, everything)
@@ -150,10 +149,6 @@ async def _watch_signals(life: MountLife, everything: trio.CancelScope) -> None:
                     everything.cancel()
                 asked = True
                 nursery.start_soon(life.leave)
-
-
-def _control_path(settings: MountSettings) -> Path:
-    return runtime_dir(os.environ, os.geteuid()) / socket_name(settings.mountpoint)
 
 
 def _vfs_settings(settings: MountSettings, rules: RuleSet) -> VfsSettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,7 @@ from objfs.control.client import NoAnswerError, connect
 from objfs.errors import MountError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Sequence
 
     from objfs.control.client import ControlClient
 
@@ -26,10 +26,18 @@ class Place:
     mountpoint: Path
     inner: str
 
-    def connect(self) -> AbstractContextManager[ControlClient]:
-        """A connection to the mount; raises NoAnswerError."""
-        folder = protocol.runtime_dir(os.environ, os.geteuid())
-        return connect(folder / protocol.socket_name(self.mountpoint))
+    @contextmanager
+    def connect(self) -> Iterator[ControlClient]:
+        """A connection to the mount.
+
+        Raises:
+            MountError: it does not answer, or stopped to.
+        """
+        try:
+            with connect(protocol.socket_of(self.mountpoint)) as client:
+                yield client
+        except NoAnswerError as error:
+            raise explain_silence(self.mountpoint, error) from error
 
 
 def locate(text: str) -> Place:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from objfs.cli.show import show_bytes, show_files, show_text
@@ -91,15 +92,6 @@ def plain_lines(clock: Callable[[], float]) -> Callable[[DrainProgress], None]:
 
 @contextmanager
 def _open_bar() -> Iterator[Callable[[DrainProgress], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-    )
     before_bytes: int | None = None
 
     def draw(step: DrainProgress) -> None:
@@ -107,10 +99,9 @@ def _open_bar() -> Iterator[Callable[[DrainProgress], None]]:
         before_bytes = step.uploaded_bytes if before_bytes is None else before_bytes
         done = step.uploaded_bytes - before_bytes
         total = max(done + step.waiting_bytes, 1)
-        bar.update(task, description=_describe(step), completed=done, total=total)
+        update(description=_describe(step), completed=done, total=total)
 
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("uploading", total=None)
+    with open_rich_bar("uploading", time_left=False) as update:
         yield draw
 
 
@@ -125,12 +116,25 @@ def open_bar(text: str, *, quiet: bool = False) -> Iterator[Callable[[int, int],
     if quiet or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.progress import TransferSpeedColumn as Speed
+    with open_rich_bar(text) as update:
+        yield lambda done, total: update(completed=done, total=max(total, 1))
 
-    described = TextColumn("{task.description}")
-    columns = (described, BarColumn(), DownloadColumn(binary_units=True), Speed(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(text, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=max(total, 1))
+
+@contextmanager
+def open_rich_bar(text: str, *, time_left: bool = True) -> Iterator[Callable[..., None]]:
+    """A bar of bytes on the terminal behind stderr, gone at the end.
+
+    What is yielded takes the keywords of `rich.progress.Progress.update`.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    columns = [
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(binary_units=True),
+        progress.TransferSpeedColumn(),
+    ]
+    columns += [progress.TimeRemainingColumn()] if time_left else []
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield partial(bar.update, bar.add_task(text, total=None))

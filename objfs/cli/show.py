@@ -1,6 +1,9 @@
-"""Sizes, times and counts for people."""
+"""Sizes, times and counts for people, and values for scripts."""
 
 from __future__ import annotations
+
+import json
+import sys
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
@@ -49,3 +52,8 @@ def show_duration(seconds: float | None) -> str:
         if count < 999.5 or name == "s":
             return f"{count:.1f} {name}" if count < 9.95 and name != "us" else f"{count:,.0f} {name}"
     return ""
+
+
+def print_json(value: object) -> None:
+    """What `--json` prints."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")

@@ -100,7 +100,7 @@ def find_all(flags: Mapping[str, str]) -> list[Target]:
     """All mounts of this user, and all caches of the others in which something waits."""
     mounted: list[Target] = []
     in_use: set[Path] = set()
-    for socket in sockets_in(protocol.runtime_dir(os.environ, os.geteuid())):
+    for socket in sockets_in(protocol.socket_folder()):
         with suppress(NoAnswerError), connect(socket) as client:
             found = _as_target(socket, client.status())
             mounted.append(found)
@@ -110,7 +110,7 @@ def find_all(flags: Mapping[str, str]) -> list[Target]:
 
 
 def _mounted_at(mountpoint: Path) -> Mounted | None:
-    socket = protocol.runtime_dir(os.environ, os.geteuid()) / protocol.socket_name(mountpoint)
+    socket = protocol.socket_of(mountpoint)
     with suppress(NoAnswerError), connect(socket) as client:
         return _as_target(socket, client.status())
     return None

@@ -16,6 +16,7 @@ from objfs.control.values import (
     DrainProgress,
     MountStatus,
     StoreStatus,
+    drain_progress,
     shorten,
     uploads_status,
 )
@@ -239,19 +240,6 @@ class MountLife:
         except ObjectStoreError:  # a refusal is an answer
             return None
         return None
-
-
-def drain_progress(status: UploadStatus) -> DrainProgress:
-    """How far the uploads are."""
-    return DrainProgress(
-        waiting_files=status.waiting_files,
-        waiting_bytes=status.waiting_bytes,
-        waiting_changes=status.waiting_operations - status.waiting_files,
-        uploaded_files=status.uploaded_files,
-        uploaded_bytes=status.uploaded_bytes,
-        parked_count=len(status.parked),
-        error=shorten(status.last_error) if status.offline_since_s is not None else None,
-    )
 
 
 def _sync_file_system(mountpoint: Path) -> None:

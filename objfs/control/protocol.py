@@ -76,6 +76,16 @@ def socket_name(mountpoint: Path) -> str:
     return hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:16] + ".sock"
 
 
+def socket_folder() -> Path:
+    """The folder of control sockets of whoever runs this."""
+    return runtime_dir(os.environ, os.geteuid())
+
+
+def socket_of(mountpoint: Path) -> Path:
+    """The control socket of the mount at this absolute path."""
+    return socket_folder() / socket_name(mountpoint)
+
+
 @contextmanager
 def short_address(path: Path) -> Iterator[str]:
     """A socket's path by way of its folder's descriptor: a unix address holds 107 bytes only (unix(7))."""

@@ -193,6 +193,19 @@ def uploads_status(status: UploadStatus) -> UploadsStatus:
     )
 
 
+def drain_progress(status: UploadStatus) -> DrainProgress:
+    """How far the uploads are."""
+    return DrainProgress(
+        waiting_files=status.waiting_files,
+        waiting_bytes=status.waiting_bytes,
+        waiting_changes=status.waiting_operations - status.waiting_files,
+        uploaded_files=status.uploaded_files,
+        uploaded_bytes=status.uploaded_bytes,
+        parked_count=len(status.parked),
+        error=shorten(status.last_error) if status.offline_since_s is not None else None,
+    )
+
+
 def shorten(text: str | None) -> str | None:
     """An error as far as it fits into a status; None for none."""
     return text[:ERROR_MAX_CHARS] if text else None

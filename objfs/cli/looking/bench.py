@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from objfs.cli.show import show_text
+from objfs.cli.show import print_json, show_text
 from objfs.cli.targets import find_target, settings_of
 from objfs.doctor.measuring import measure_store
 from objfs.doctor.tracking import leaving_nothing
@@ -51,7 +50,7 @@ def bench(name: str, flags: Mapping[str, str], *, quick: bool, as_json: bool) ->
         sys.stderr.write(f"\r{'':<20}\r")
     if as_json:
         values = [{**asdict(row), "requests_s": row.requests_s, "mb_s": row.mb_s} for row in rows]
-        sys.stdout.write(json.dumps(values, indent=2) + "\n")
+        print_json(values)
     else:
         _print(settings.url, rows)
     if left:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import sys
 import textwrap
 from collections import Counter
 from contextlib import closing
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from objfs.cli.mounting.status import collect
 from objfs.cli.settings import gather
-from objfs.cli.show import show_changes, show_files, show_text
+from objfs.cli.show import print_json, show_changes, show_files, show_text
 from objfs.cli.targets import Mounted, cache_base, find_target, settings_of
 from objfs.config import ConfigError, config_paths, parse_size, read_files
 from objfs.doctor.findings import Finding, failed, ok, skipped, warning
@@ -109,7 +107,7 @@ class _Report:
         counts = Counter(finding.result for _, finding in self._found)
         if self._as_json:
             values = [{"group": group, **asdict(finding)} for group, finding in self._found]
-            sys.stdout.write(json.dumps(values, indent=2) + "\n")
+            print_json(values)
         else:
             told = [f"{counts[result]} {result}" for result in ("failed", "warning", "ok", "skipped")]
             self._console.print(

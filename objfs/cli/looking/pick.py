@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -26,12 +25,12 @@ def one_mount(text: str | None) -> Iterator[ControlClient]:
         MountError: it does not answer, or there is none.
         UsageError: there are several.
     """
-    folder = protocol.runtime_dir(os.environ, os.geteuid())
+    folder = protocol.socket_folder()
     if text is not None:
         mountpoint = find_mountpoint(text)
         with ExitStack() as stack:
             try:
-                client = stack.enter_context(connect(folder / protocol.socket_name(mountpoint)))
+                client = stack.enter_context(connect(protocol.socket_of(mountpoint)))
             except NoAnswerError as error:
                 raise explain_silence(mountpoint, error) from error
             yield client

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import stat as modes
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from objfs.cli.places import explain_silence, locate
-from objfs.cli.show import show_bytes, show_text
+from objfs.cli.places import locate
+from objfs.cli.show import print_json, show_bytes, show_text
 from objfs.control.client import NoAnswerError
 from objfs.errors import MountError, ObjfsError
 
@@ -52,19 +51,19 @@ def stat(paths: Sequence[str], *, as_json: bool) -> int:
         if not as_json:
             _print(text, one)
     if as_json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        print_json(found)
     return int(failed)
 
 
 def _ask(text: str) -> dict[str, Any]:
     place = locate(text)
-    try:
-        with place.connect() as client:
+    with place.connect() as client:
+        try:
             return {"mountpoint": str(place.mountpoint), **client.stat(place.inner)}
-    except NoAnswerError as error:
-        raise explain_silence(place.mountpoint, error) from error
-    except ObjfsError as error:
-        raise MountError(f"{text}: {error}") from error
+        except NoAnswerError:  # the place explains it
+            raise
+        except ObjfsError as error:
+            raise MountError(f"{text}: {error}") from error
 
 
 def _print(text: str, one: dict[str, Any]) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from objfs.cli.places import Place, explain_silence
+from objfs.cli.places import Place
 from objfs.cli.show import show_text
 from objfs.config import split_mount_options
 from objfs.config.settings import check_text
-from objfs.control.client import NoAnswerError
 from objfs.control.remount import check_changeable
 from objfs.errors import UsageError
 
@@ -27,11 +26,8 @@ def remount(mountpoint: Path, texts: Sequence[str]) -> int:
             check_text(name, text)
         except ValueError as error:
             raise UsageError(f"{name.replace('_', '-')}: {error}.") from error
-    try:
-        with Place(mountpoint=mountpoint, inner="").connect() as client:
-            changed = client.ask("remount", options=options)["changed"]
-    except NoAnswerError as error:
-        raise explain_silence(mountpoint, error) from error
+    with Place(mountpoint=mountpoint, inner="").connect() as client:
+        changed = client.ask("remount", options=options)["changed"]
     for name, (before, after) in changed.items():
         sys.stdout.write(f"{name.replace('_', '-')}: {show_text(before)} -> {show_text(after)}\n")
     return 0

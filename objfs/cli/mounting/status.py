@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from objfs.cli import mounts
-from objfs.cli.show import show_bytes, show_changes, show_files, show_seconds, show_text
+from objfs.cli.show import print_json, show_bytes, show_changes, show_files, show_seconds, show_text
 from objfs.control import protocol
 from objfs.control.client import NoAnswerError, connect, sockets_in
 from objfs.control.values import status_to_json, unknown_mount
@@ -29,7 +27,7 @@ def status(path: Path | None, *, as_json: bool) -> int:
     """Show one mount, or all mounts of this user; the exit status is 1 for one mount that is dead."""
     found = collect() if path is None else [_find(path)]
     if as_json:
-        sys.stdout.write(json.dumps([status_to_json(one) for one in found], indent=2) + "\n")
+        print_json([status_to_json(one) for one in found])
     elif found:
         _print_tables(found)
     else:
@@ -40,7 +38,7 @@ def status(path: Path | None, *, as_json: bool) -> int:
 def collect() -> list[MountStatus]:
     """All mounts, also those that cannot be asked; sockets nobody listens at are removed."""
     found: list[MountStatus] = []
-    folder = protocol.runtime_dir(os.environ, os.geteuid())
+    folder = protocol.socket_folder()
     for socket in sockets_in(folder):
         try:
             with connect(socket) as client:
@@ -59,7 +57,7 @@ def collect() -> list[MountStatus]:
 
 def _find(path: Path) -> MountStatus:
     mountpoint = mounts.resolve_mountpoint(path)
-    socket = protocol.runtime_dir(os.environ, os.geteuid()) / protocol.socket_name(mountpoint)
+    socket = protocol.socket_of(mountpoint)
     try:
         with connect(socket) as client:
             return client.status()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -27,7 +26,7 @@ _ADVICE = "it stays mounted; 'objfs umount --no-drain' leaves them in the journa
 def umount(path: Path, *, drain: bool) -> int:
     """Upload what waits, free the mountpoint, and wait until objfs is gone."""
     mountpoint = mounts.resolve_mountpoint(path)
-    socket = protocol.runtime_dir(os.environ, os.geteuid()) / protocol.socket_name(mountpoint)
+    socket = protocol.socket_of(mountpoint)
     with ExitStack() as stack:
         try:
             client = stack.enter_context(connect(socket))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from objfs.cli import mounts
 from objfs.cli.places import locate
-from objfs.cli.show import show_bytes, show_text
+from objfs.cli.show import print_json, show_bytes, show_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +49,7 @@ def conflicts(text: str | None, *, as_json: bool) -> int:
         tops = [place.mountpoint / place.inner]
     found = [conflict for top in tops for conflict in find_conflicts(top)]
     if as_json:
-        sys.stdout.write(json.dumps([asdict(one) for one in found], indent=2) + "\n")
+        print_json([asdict(one) for one in found])
     elif not found:
         sys.stdout.write("There are no conflict copies.\n")
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import suppress
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from objfs.cli.places import Place
 from objfs.cli.progress import open_bar
-from objfs.cli.show import show_bytes, show_changes, show_files, show_text
+from objfs.cli.show import print_json, show_bytes, show_changes, show_files, show_text
 from objfs.cli.targets import Mounted, cache_base, find_all, find_target
 from objfs.control.caches import clear_blocks, find_caches
 from objfs.control.client import connect
@@ -19,8 +18,9 @@ from objfs.errors import MountError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-    from objfs.cli.targets import Target
+    from objfs.cli.targets import Left, Target
     from objfs.control.caches import CacheFacts
     from objfs.control.verifying import VerifyResult
 
@@ -43,7 +43,7 @@ def show(flags: Mapping[str, str], *, as_json: bool) -> int:
             }
             for one in found
         ]
-        sys.stdout.write(json.dumps(values, indent=2) + "\n")
+        print_json(values)
         return 0
     if not found:
         sys.stdout.write(f"There are no caches below {base}.\n")
@@ -63,9 +63,7 @@ def clear(name: str, flags: Mapping[str, str]) -> int:
     target = find_target(name, flags)
     if isinstance(target, Mounted):
         raise MountError(f"{target.mountpoint} is mounted; run 'objfs umount {target.mountpoint}' first.")
-    path = target.settings.cache_path
-    if not path.is_dir():
-        raise MountError(f"there is no cache of {target.settings.url} at {path}.")
+    path = _cache_of(target)
     sys.stdout.write(f"{show_text(target.name)}: {show_bytes(clear_blocks(path))} deleted.\n")
     return 0
 
@@ -81,7 +79,7 @@ def verify(name: str | None, flags: Mapping[str, str], *, as_json: bool) -> int:
         if not as_json:
             _print_verified(target, result)
     if as_json:
-        sys.stdout.write(json.dumps(results, indent=2) + "\n")
+        print_json(results)
     elif not targets:
         sys.stdout.write("There are no caches.\n")
     return int(any(result["bad_staged"] for result in results))
@@ -103,10 +101,14 @@ def _verify(target: Target, draw: Callable[[int, int], None]) -> VerifyResult:
         with connect(target.socket) as client:
             answer = client.follow("verify", lambda step: on_step(verified_from_json(step)) if step else None)
         return verified_from_json(answer)
+    return verify_left_cache(_cache_of(target), target.settings.cache_size_bytes, on_step)
+
+
+def _cache_of(target: Left) -> Path:
     path = target.settings.cache_path
     if not path.is_dir():
         raise MountError(f"there is no cache of {target.settings.url} at {path}.")
-    return verify_left_cache(path, target.settings.cache_size_bytes, on_step)
+    return path
 
 
 def _print_verified(target: Target, result: VerifyResult) -> None:

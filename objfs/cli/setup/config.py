@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 
 from objfs.cli.settings import gather, settings_for
-from objfs.cli.show import show_text
+from objfs.cli.show import print_json, show_text
 from objfs.config import SETTING_NAMES, ConfigError, config_paths, mount_names, read_file, read_files
 from objfs.errors import ObjfsError
 
@@ -25,7 +24,7 @@ def show(name: str | None, *, as_json: bool) -> int:
     rows = [(key, text, layer.origins.get(key, "default")) for key, text in texts]
     if as_json:
         value = {key: {"value": text, "origin": origin} for key, text, origin in rows}
-        sys.stdout.write(json.dumps(value, indent=2) + "\n")
+        print_json(value)
         return 0
     width = max(len(key) for key, _, _ in rows)
     for key, text, origin in rows:

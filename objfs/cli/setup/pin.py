@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from objfs.cli.places import explain_silence, locate_all
+from objfs.cli.places import locate_all
 from objfs.cli.setup.warm import fetch, report
 from objfs.cli.show import show_text
-from objfs.control.client import NoAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +24,9 @@ def pin(texts: Sequence[str], *, as_json: bool) -> int:
 def unpin(texts: Sequence[str]) -> int:
     """Give them up to eviction again."""
     for mountpoint, places in locate_all(texts).items():
-        try:
-            with places[0].connect() as client:
-                for place in places:
-                    client.ask("unpin", paths=[place.inner])
-        except NoAnswerError as error:
-            raise explain_silence(mountpoint, error) from error
+        with places[0].connect() as client:
+            for place in places:
+                client.ask("unpin", paths=[place.inner])
         names = ", ".join(show_text(place.inner or "/") for place in places)
         sys.stdout.write(f"{show_text(str(mountpoint))}: not pinned any more: {names}\n")
     return 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from objfs.cli.places import explain_silence, locate_all
-from objfs.cli.show import show_bytes, show_files, show_text
-from objfs.control.client import NoAnswerError
+from objfs.cli.places import locate_all
+from objfs.cli.progress import open_rich_bar
+from objfs.cli.show import print_json, show_bytes, show_files, show_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,22 +34,19 @@ def warm(texts: Sequence[str], *, as_json: bool) -> int:
 def fetch(command: str, mountpoint: Path, places: Sequence[Place], *, quiet: bool) -> Counts:
     """Run `warm` or `pin` for paths of one mount, with a bar on a terminal; returns its counts."""
     total: Counts = {"mountpoint": str(mountpoint), **dict.fromkeys(_SUMS, 0), "failed": []}
-    try:
-        with places[0].connect() as client, _open_bar(quiet=quiet) as draw:
-            for paths in _batches([place.inner for place in places]):
-                counts = client.follow(command, draw, paths=paths)
-                for name in _SUMS:
-                    total[name] += counts[name]
-                total["failed"] += counts["failed"]
-    except NoAnswerError as error:
-        raise explain_silence(mountpoint, error) from error
+    with places[0].connect() as client, _open_bar(quiet=quiet) as draw:
+        for paths in _batches([place.inner for place in places]):
+            counts = client.follow(command, draw, paths=paths)
+            for name in _SUMS:
+                total[name] += counts[name]
+            total["failed"] += counts["failed"]
     return total
 
 
 def report(found: Sequence[Counts], state: str, *, as_json: bool) -> int:
     """Print what came of it; the exit status."""
     if as_json:
-        sys.stdout.write(json.dumps(list(found), indent=2) + "\n")
+        print_json(list(found))
     else:
         for counts in found:
             _print(counts, state)
@@ -85,29 +81,16 @@ def _open_bar(*, quiet: bool) -> Iterator[Callable[[Counts], None]]:
     if quiet or not sys.stderr.isatty():
         yield lambda _counts: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.progress import TransferSpeedColumn as Speed
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        Speed(),
-        TimeRemainingColumn(),
-    )
 
     def draw(counts: Counts) -> None:
         if not counts:
             return
         files = f"{counts['done_files']:,} of {show_files(counts['total_files'])}"
-        bar.update(
-            task,
+        update(
             description=files if counts["is_total"] else f"looking, {files} so far",
             completed=counts["here_bytes"] + counts["fetched_bytes"],
             total=counts["total_bytes"] if counts["is_total"] else None,
         )
 
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("looking", total=None)
+    with open_rich_bar("looking") as update:
         yield draw

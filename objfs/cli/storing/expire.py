@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from objfs.cli.show import show_bytes, show_files, show_text
+from objfs.cli.show import print_json, show_bytes, show_files, show_text
 from objfs.cli.stores import open_target
 from objfs.control.expiring import ExpiryCounts, delete_expired, expires_at, find_expired
 from objfs.upload.expiry import time_text
@@ -65,7 +64,7 @@ def _print_json(counts: ExpiryCounts, found: list[dict[str, object]] | None) -> 
     }
     if found is not None:
         value["files"] = found
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    print_json(value)
 
 
 @contextmanager

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from objfs.cli.show import show_text
+from objfs.cli.show import print_json, show_text
 from objfs.cli.stores import open_target
 from objfs.errors import MountError
 from objfs.store.lifecycle import LifecycleRule
@@ -108,4 +107,4 @@ def _print_json(rules: Sequence[LifecycleRule]) -> None:
         }
         for rule in rules
     ]
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    print_json(value)

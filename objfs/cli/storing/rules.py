@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from objfs.cli.places import locate
 from objfs.cli.settings import gather, settings_for
-from objfs.cli.show import show_text
+from objfs.cli.show import print_json, show_text
 from objfs.cli.stores import settings_for_target
 from objfs.config.quantities import parse_size, show_size
 from objfs.config.rules import describe_treatment
@@ -57,7 +56,7 @@ def test(texts: Sequence[str], *, mount: str | None, size: str | None, as_json: 
         raise UsageError(f"--size: {error}.") from error
     answers = [_answer(_subject(text, mount, size_bytes)) for text in texts]
     if as_json:
-        sys.stdout.write(json.dumps(answers, indent=2) + "\n")
+        print_json(answers)
         return 0
     for answer in answers:
         _print(answer)

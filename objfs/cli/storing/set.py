@@ -8,10 +8,9 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from objfs.cli.places import explain_silence, locate_all
+from objfs.cli.places import locate_all
 from objfs.cli.show import show_files
 from objfs.config.rules import PLAIN, SETTABLE, override
-from objfs.control.client import NoAnswerError
 from objfs.errors import UsageError
 from objfs.vfs.treated import parse_value
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SETTING = re.compile(r"([A-Za-z0-9_-]+)=(.*)", re.DOTALL)
-MAX_REQUEST_CHARS = 16_000  # of the paths of one request; see `warm`
 
 
 def set_files(arguments: Sequence[str]) -> int:
@@ -32,13 +30,10 @@ def set_files(arguments: Sequence[str]) -> int:
         UsageError: a name is not known, or a value is wrong.
     """
     paths, values = split(arguments)
-    for mountpoint, places in locate_all(paths).items():
-        try:
-            with places[0].connect() as client:
-                for place in places:
-                    client.follow("set", lambda _progress: None, paths=[place.inner], values=values)
-        except NoAnswerError as error:
-            raise explain_silence(mountpoint, error) from error
+    for places in locate_all(paths).values():
+        with places[0].connect() as client:
+            for place in places:
+                client.follow("set", lambda _progress: None, paths=[place.inner], values=values)
     if sys.stdout.isatty():
         sys.stdout.write(f"Set for {show_files(len(paths))}.\n")
     return 0

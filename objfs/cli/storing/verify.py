@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from objfs.cli.places import locate_all
 from objfs.cli.progress import open_bar
-from objfs.cli.show import show_bytes, show_files, show_text
+from objfs.cli.show import print_json, show_bytes, show_files, show_text
 from objfs.cli.stores import open_target
 from objfs.control.readback import Readback, read_back
 from objfs.errors import MountError
@@ -117,4 +116,4 @@ def _print_json(found: Sequence[Readback]) -> None:
         }
         for one in found
     ]
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    print_json(value)
