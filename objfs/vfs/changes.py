@@ -1,7 +1,7 @@
-"""Changes by programs: each is one synchronous step in tree and journal; and what becomes of them.
+"""Changes by programs: each is one synchronous step in tree and journal.
 
 A method here changes the tree and the ledger together, without an await in between, so that no other task
-ever sees one without the other. It also is the uploader's observer: it adopts the versions that uploads made.
+ever sees one without the other.
 """
 
 from __future__ import annotations
@@ -13,26 +13,20 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.errors import ObjfsError
 from objfs.upload.operations import NOTHING, Kind, Operation, State
+from objfs.vfs.adoption import hide, stored_below
 from objfs.vfs.attributes import encode, forget_guessed_type, metadata_bytes
-from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node, Tree
-from objfs.vfs.treated import adopt
+from objfs.vfs.nodes import PENDING, DirectoryNode, FileNode, Node, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
 
-    from objfs.store.values import Version
     from objfs.upload.ledger import Ledger
     from objfs.upload.rules import RuleSet
-    from objfs.vfs.content import Contents
-    from objfs.vfs.mirror import Kernel
-    from objfs_cache.staging import StagedFile, StagedState
+    from objfs.vfs.owners import Owners
+    from objfs_cache.staging import StagedFile
 
 log = logging.getLogger(__name__)
-
-
-OWNERS_SLACK = 1000  # operations that were taken back are forgotten once they are so many
 
 
 class Changes:
@@ -42,24 +36,16 @@ class Changes:
         self,
         tree: Tree,
         ledger: Ledger,
-        contents: Contents,
+        owners: Owners,
         *,
-        kernel: Kernel,
         max_metadata_bytes: int,
         rules: RuleSet,
-        retire: Callable[[FileNode, StagedFile], None],
     ) -> None:
         self._tree = tree
         self.ledger = ledger
-        self._contents = contents
-        self._kernel = kernel
+        self._owners = owners
         self._max_metadata_bytes = max_metadata_bytes
         self._rules = rules
-        self._retire = retire
-        self._owners: dict[Operation, Node] = {}
-        self._epochs: dict[Operation, int] = {}
-        self._doubtful: dict[Operation, StagedFile] = {}
-        self._unseen: dict[Operation, StagedFile] = {}  # of these, lost bytes that are no node's layer
         self.dirty: set[FileNode] = set()
 
     # -- making things ------------------------------------------------------------------------------
@@ -81,7 +67,7 @@ class Changes:
             raise
         self._tree.attach(parent, name, node)
         node.proven = True
-        self._own(operation, node)
+        self._owners.own(operation, node)
         parent.attributes.touch(content=True)
 
     def mkdir(self, parent: DirectoryNode, name: str, node: DirectoryNode) -> None:
@@ -95,7 +81,7 @@ class Changes:
         self._tree.attach_new(parent, name, node)
         node.proven = node.local = True
         node.gone = dict.fromkeys(leaving, PENDING)
-        self._own(operation, node)
+        self._owners.own(operation, node)
         parent.attributes.touch(content=True)
 
     def claimed(self, parent: DirectoryNode, name: str, node: FileNode) -> None:
@@ -103,7 +89,7 @@ class Changes:
         self._tree.attach(parent, name, node)
         node.proven = True
         node.checked_at = node.changed_at = trio.current_time()
-        self._stored_below(node)
+        stored_below(node)
         parent.attributes.touch(content=True)
 
     # -- content ------------------------------------------------------------------------------------
@@ -140,9 +126,9 @@ class Changes:
             operation = self.ledger.put(
                 node.path, options=options, base=node.base(), staged=node.layers[0], held=held
             )
-            self._own(operation, node)
+            self._owners.own(operation, node)
             self._drop_layer(node, before.get(operation))
-            self._forget_lost()
+            self._owners.forget_lost()
         node.dirty = False
         self.dirty.discard(node)
         return operation
@@ -168,7 +154,7 @@ class Changes:
             return
         options = encode(node.attributes, node.name)
         if isinstance(node, DirectoryNode):
-            self._own(self.ledger.mkdir(node.path, options=options), node)
+            self._owners.own(self.ledger.mkdir(node.path, options=options), node)
         elif isinstance(node, FileNode):
             operation = self._put_of(node)
             if operation is not None:
@@ -176,7 +162,9 @@ class Changes:
             elif node.dirty:
                 self.commit(node, held=True)
             else:
-                self._own(self.ledger.set_attributes(node.path, base=node.base(), options=options), node)
+                self._owners.own(
+                    self.ledger.set_attributes(node.path, base=node.base(), options=options), node
+                )
 
     @contextmanager
     def or_as_before(self, node: Node) -> Iterator[None]:
@@ -212,11 +200,11 @@ class Changes:
         self.dirty.discard(node)
         self._release(node)
         self._tree.detach(node)
-        self._hide(parent, name)
+        hide(self.ledger, parent, name)
         parent.attributes.touch(content=True)
         node.attributes.touch(content=False)
         self._kept(parent, marker)
-        self._forget_lost()
+        self._owners.forget_lost()
         return operation
 
     def rmdir(self, node: DirectoryNode) -> Operation | None:
@@ -231,7 +219,7 @@ class Changes:
             marker = self._keep(parent, without=node)
         node.expired.clear()
         self._tree.detach(node)
-        self._hide(parent, name)
+        hide(self.ledger, parent, name)
         parent.attributes.touch(content=True)
         self._kept(parent, marker)
         return operation
@@ -255,7 +243,7 @@ class Changes:
             )
             marker = self._keep(old_parent, without=node) if old_parent not in (None, parent) else None
         node.attributes = attributes
-        self._own(operation, node)
+        self._owners.own(operation, node)
         if target is not None:
             self.dirty.discard(target)
             self._release(target)
@@ -263,7 +251,7 @@ class Changes:
             target.attributes.touch(content=False)
         self._tree.move(node, parent, name)
         self._moved(old_parent, old_name, parent, marker)
-        self._forget_lost()
+        self._owners.forget_lost()
 
     def rename_directory(
         self, node: DirectoryNode, parent: DirectoryNode, name: str, target: DirectoryNode | None
@@ -283,7 +271,7 @@ class Changes:
         if target is not None:
             self._tree.detach(target)
         if operation is not None:
-            self.restore(operation, node)
+            self._owners.restore(operation, node)
         self._tree.move(node, parent, name, stays=operation is not None)
         self._moved(old_parent, old_name, parent, marker)
 
@@ -310,7 +298,7 @@ class Changes:
         parent.attributes.touch(content=True)
         if old_parent is None:
             return
-        self._hide(old_parent, old_name)
+        hide(self.ledger, old_parent, old_name)
         if old_parent is not parent:
             old_parent.attributes.touch(content=True)
             self._kept(old_parent, marker)
@@ -331,184 +319,9 @@ class Changes:
 
     def _kept(self, directory: DirectoryNode, marker: Operation | None) -> None:
         if marker is not None:
-            self._own(marker, directory)
-
-    # -- the uploader's observer --------------------------------------------------------------------
-
-    def restore(self, operation: Operation, node: Node) -> None:
-        """An operation of an earlier life shows in this node."""
-        self._own(operation, node)
-        if operation.kind is Kind.RENAME_TREE:
-            self._epochs[operation] = self._tree.next_epoch()
-
-    def restore_staged(self, operation: Operation, node: FileNode, state: StagedState) -> None:
-        """A power loss may have taken staged bytes, which the store may have got all the same.
-
-        Where they were the only ones, reading is an error.
-        """
-        if operation.staged is None:
-            self._doubtful[operation] = lost = self._contents.lost_layer(state)
-            if operation.base.version is None and node.version is None and not node.layers:
-                node.layers.insert(0, lost)
-            else:
-                self._unseen[operation] = lost
-        elif state.reverted:
-            self._doubtful[operation] = operation.staged
-
-    async def before_replace(self, operation: Operation) -> None:
-        """See `Observer`: programs that hold the old version open keep its bytes."""
-        doomed = [
-            node
-            for node in self._tree.displaced
-            if isinstance(node, FileNode) and node.parent is None and node.handles and not node.superseded
-        ]
-        for node in doomed:
-            if node.key == operation.key:
-                try:
-                    await self._contents.save(node)
-                except (OSError, ObjfsError) as error:
-                    log.warning("open file %r loses its old content: %s", operation.path, error)
-                self._tree.drop_if_unused(node)
-
-    def done(self, operation: Operation, version: Version | None) -> None:
-        """See `Observer`."""
-        self._name_left(operation)
-        node = self._owners.pop(operation, None)
-        doubtful = self._doubtful.pop(operation, None)
-        self._unseen.pop(operation, None)
-        if doubtful is not None and operation.staged is None:  # the store had the bytes all the time
-            if isinstance(node, FileNode) and doubtful in node.layers:
-                node.layers.remove(doubtful)
-            doubtful.discard()
-            if node is None or not node.pending():
-                version = None  # not what the node has shown until now: it is to be looked up anew
-            # else nobody would look, and what is pending applies to it
-        if node is None:
-            return
-        node.changed_at = trio.current_time()
-        if isinstance(node, DirectoryNode):
-            self._directory_done(node, operation)
-        elif isinstance(node, FileNode):
-            self._file_done(node, operation, version)
-        self._tree.drop_if_unused(node)
-
-    def _name_left(self, operation: Operation) -> None:
-        """Listings are believed again about a name that was removed here, once the store was told all."""
-        for path in (operation.path, operation.source):
-            above, _, name = path.rpartition("/")
-            parent = self._tree.find(above) if name else None
-            if isinstance(parent, DirectoryNode) and name in parent.gone:
-                self._hide(parent, name)
-
-    def _hide(self, parent: DirectoryNode, name: str) -> None:
-        """A name is gone here; listings are believed about it once the store has been told all about it."""
-        waits = self.ledger.concerns(_path_in(parent, name))
-        parent.gone[name] = PENDING if waits else trio.current_time()
-
-    def tree_copied(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
-        """See `Observer`: everything below the tree is read from its new place from now on."""
-        epoch = self._epochs.pop(operation, 0)
-        self._tree.tree_moved(f"{operation.source}/", f"{operation.path}/", epoch=epoch)
-        for node in list(self._tree.nodes.values()) if moved else ():
-            if isinstance(node, FileNode) and node.version is not None:
-                before, after = moved.get(node.key, (None, node.version))
-                if node.version == before:
-                    node.version = after.holding(node.version)  # the same bytes: `object_id` stays
-
-    def conflicted(self, operation: Operation, old_path: str) -> None:
-        """See `Observer`."""
-        node = self._owners.get(operation)
-        if node is None or node.parent is None or node.path != old_path:
-            return
-        parent, old_name = node.parent, node.name
-        del parent.children[old_name]
-        self._tree.attach(parent, operation.path.rpartition("/")[2], node)
-        parent.listed_at = NEVER
-        self._kernel.invalidate_entry(parent.ino, old_name)
-
-    async def salvage(self, operation: Operation) -> None:
-        """See `Observer`: what the cache has of it, or a staged file below."""
-        node = self._owners.get(operation)
-        if isinstance(node, FileNode) and operation.staged is not None and operation.staged in node.layers:
-            await self._contents.salvage(node, operation.staged)
-
-    def given_up(self, operation: Operation) -> None:
-        """See `Observer`."""
-        node = self._owners.pop(operation, None)
-        self._forget_lost()
-        if node is not None:
-            self._tree.drop_if_unused(node)
-
-    def _directory_done(self, node: DirectoryNode, operation: Operation) -> None:
-        if operation.kind is Kind.MARKER:
-            node.marker = True
-            if node.local:
-                node.local = False
-                node.listed_at = node.changed_at
-        node.checked_at = node.changed_at
-        self._tree.settle_place(node)
-        self._stored_below(node)
-        for moved in self._tree.walk(node) if operation.kind is Kind.RENAME_TREE else ():
-            if isinstance(moved, DirectoryNode):
-                for name in moved.gone:  # removed under the old path
-                    self._hide(moved, name)
-
-    def _file_done(self, node: FileNode, operation: Operation, version: Version | None) -> None:
-        if version is None:  # somebody else took the object away, or so; find out what is there now
-            node.checked_at = node.changed_at = NEVER
-            if node.parent is not None:
-                node.parent.listed_at = NEVER
-            return
-        if operation.kind is not Kind.PUT:
-            object_id = node.object_id if node.version == version else ""
-            node.version, node.object_id = version, object_id
-        else:
-            node.version, node.object_id = version, ""
-        if operation.kind is Kind.PUT and operation.decision is not None:
-            adopt(node.attributes, operation.decision)
-        node.remote_key = operation.key
-        self._tree.displaced.add(node)
-        self._tree.settle_place(node)
-        node.checked_at = node.changed_at
-        self._stored_below(node)
-        node.modified_ns = 0
-        if operation.staged is not None and operation.staged in node.layers:
-            self._adopt(node, operation.staged)
-
-    def _stored_below(self, node: Node) -> None:
-        """The directories above exist in the store since now: listings begun earlier may not know them."""
-        above = node.parent
-        while above is not None and above.parent is not None:
-            above.changed_at = node.changed_at
-            if above.local:
-                above.local = False
-                above.listed_at = node.changed_at
-            above = above.parent
-
-    def _adopt(self, node: FileNode, staged: StagedFile) -> None:
-        """The version in the store has the staged file's bytes now."""
-        at = node.layers.index(staged)
-        for below in node.layers[at + 1 :]:
-            below.discard()
-        if at == 0:
-            node.layers = []
-            self._retire(node, staged)
-        else:
-            del node.layers[at + 1 :]
+            self._owners.own(marker, directory)
 
     # -- parts --------------------------------------------------------------------------------------
-
-    def _own(self, operation: Operation, node: Node) -> None:
-        if len(self._owners) > 2 * len(self.ledger) + OWNERS_SLACK:
-            self._owners = {one: of for one, of in self._owners.items() if one.state is not State.DONE}
-        self._owners[operation] = node
-        if operation not in node.pending():
-            node.operations.append(operation)
-
-    def _forget_lost(self) -> None:
-        """Of lost bytes whose place something took, nothing is kept."""
-        for operation in [one for one in self._unseen if one.state is State.DONE]:
-            self._unseen.pop(operation).discard()
 
     def _commit_put(self, operation: Operation, node: FileNode, *, held: bool) -> None:
         """Journal content and attributes; a rename that waits behind the put has attributes of its own."""
@@ -516,7 +329,9 @@ class Changes:
         with self.ledger.step():
             self.ledger.commit(operation, options, held=held)
             if node.pending()[-1] is not operation:
-                self._own(self.ledger.set_attributes(node.path, base=node.base(), options=options), node)
+                self._owners.own(
+                    self.ledger.set_attributes(node.path, base=node.base(), options=options), node
+                )
 
     def _put_of(self, node: FileNode) -> Operation | None:
         """The put that still may be changed, if the newest layer waits in one."""

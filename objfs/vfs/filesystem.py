@@ -21,6 +21,7 @@ from objfs.errors import (
 )
 from objfs.upload.operations import ROOT_MARKER_KEY
 from objfs.upload.uploader import load_operations
+from objfs.vfs.adoption import Adoption
 from objfs.vfs.attributes import Attributes, decode, default_attributes
 from objfs.vfs.changes import Changes
 from objfs.vfs.content import Contents
@@ -33,6 +34,7 @@ from objfs.vfs.inspection import Inspection
 from objfs.vfs.making import Maker
 from objfs.vfs.names import check_new_name
 from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.owners import Owners
 from objfs.vfs.places import Places
 from objfs.vfs.pruning import prune
 from objfs.vfs.replay import replay
@@ -88,13 +90,20 @@ class FileSystem:
         self._disk = DiskShare(staging, blocks)
         self._contents = Contents(reader, staging, self._disk, is_stuck=uploader.ledger.is_stuck)
         self._handles = Handles()
+        self._owners = Owners(self._tree, uploader.ledger, self._contents)
         self._changes = Changes(
             self._tree,
             uploader.ledger,
-            self._contents,
-            kernel=kernel,
+            self._owners,
             max_metadata_bytes=store.capabilities.max_metadata_bytes,
             rules=settings.rules,
+        )
+        self._adoption = Adoption(
+            self._tree,
+            uploader.ledger,
+            self._owners,
+            self._contents,
+            kernel=kernel,
             retire=Retirement(reader, nursery).retire,
         )
         self._directories = Directories(
@@ -381,8 +390,8 @@ class FileSystem:
         """Lay the journal over the tree, and learn the root's attributes."""
         ledger = self._uploader.ledger
         ledger.restore(load_operations(ledger.journal, self._staging))
-        replay(ledger, self._tree, self._changes, self._settings.defaults)
-        self._uploader.observer = self._changes
+        replay(ledger, self._tree, self._owners, self._adoption, self._settings.defaults)
+        self._uploader.observer = self._adoption
         root = self._tree.root
         root.proven = True
         if root.pending():

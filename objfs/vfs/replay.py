@@ -11,21 +11,25 @@ from objfs.vfs.nodes import PENDING, DirectoryNode, FileNode, Node, Tree
 
 if TYPE_CHECKING:
     from objfs.upload.ledger import Ledger
-    from objfs.vfs.changes import Changes
+    from objfs.vfs.adoption import Adoption
+    from objfs.vfs.owners import Owners
 
 
-def replay(ledger: Ledger, tree: Tree, changes: Changes, defaults: Defaults) -> None:
+def replay(ledger: Ledger, tree: Tree, owners: Owners, adoption: Adoption, defaults: Defaults) -> None:
     """Lay the ledger's operations over the (still unread) tree, in their order."""
-    steps = _Replay(ledger, tree, changes, defaults)
+    steps = _Replay(ledger, tree, owners, adoption, defaults)
     for operation in ledger:
         steps.apply(operation)
 
 
 class _Replay:
-    def __init__(self, ledger: Ledger, tree: Tree, changes: Changes, defaults: Defaults) -> None:
+    def __init__(
+        self, ledger: Ledger, tree: Tree, owners: Owners, adoption: Adoption, defaults: Defaults
+    ) -> None:
         self._ledger = ledger
         self._tree = tree
-        self._changes = changes
+        self._owners = owners
+        self._adoption = adoption
         self._defaults = defaults
 
     def apply(self, operation: Operation) -> None:
@@ -52,24 +56,24 @@ class _Replay:
         if operation.staged is not None:
             node.layers.insert(0, operation.staged)
         if operation.committed is not None:
-            self._changes.restore_staged(operation, node, operation.committed)
+            self._owners.restore_staged(operation, node, operation.committed)
         elif operation.body is not None and stat.S_ISLNK(node.attributes.mode):
             node.target = operation.body
         if node.version is None:
             node.version = operation.base.version or operation.lost
-        self._changes.restore(operation, node)
+        self._owners.restore(operation, node)
 
     def _set(self, operation: Operation) -> None:
         node = self._file(operation.path, self._attributes(operation, directory=False))
         if node.version is None:
             node.version = operation.base.version
-        self._changes.restore(operation, node)
+        self._owners.restore(operation, node)
 
     def _marker(self, operation: Operation) -> None:
         attributes = self._attributes(operation, directory=True)
         if not operation.path:
             self._tree.root.attributes = attributes
-            self._changes.restore(operation, self._tree.root)
+            self._owners.restore(operation, self._tree.root)
             return
         parent, name = self._place(operation.path)
         node = parent.children.get(name)
@@ -83,7 +87,7 @@ class _Replay:
             node.gone = dict.fromkeys(leaving, PENDING)
         node.attributes = attributes
         node.proven = True
-        self._changes.restore(operation, node)
+        self._owners.restore(operation, node)
 
     def _delete(self, operation: Operation) -> None:
         parent, name = self._place(operation.path)
@@ -104,7 +108,7 @@ class _Replay:
         node.proven = True
         self._remove(parent, name)
         self._tree.move(node, parent, name)
-        self._changes.restore(operation, node)
+        self._owners.restore(operation, node)
 
     def _rename_tree(self, operation: Operation) -> None:
         source_parent, source_name = self._place(operation.source)
@@ -112,9 +116,9 @@ class _Replay:
         node = self._directory(source_parent, source_name)
         self._remove(parent, name)
         self._tree.move(node, parent, name)
-        self._changes.restore(operation, node)
+        self._owners.restore(operation, node)
         if operation.copied:
-            self._changes.tree_copied(operation, {})
+            self._adoption.tree_copied(operation, {})
 
     def _file(self, path: str, attributes: Attributes) -> FileNode:
         parent, name = self._place(path)

@@ -1,0 +1,181 @@
+"""What becomes of changes: the tree adopts the versions that uploads made."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from objfs.errors import ObjfsError
+from objfs.upload.operations import Kind, Operation
+from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.treated import adopt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from objfs.store.values import Version
+    from objfs.upload.ledger import Ledger
+    from objfs.vfs.content import Contents
+    from objfs.vfs.mirror import Kernel
+    from objfs.vfs.owners import Owners
+    from objfs_cache.staging import StagedFile
+
+log = logging.getLogger(__name__)
+
+
+class Adoption:
+    """The uploader's `Observer`."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        ledger: Ledger,
+        owners: Owners,
+        contents: Contents,
+        *,
+        kernel: Kernel,
+        retire: Callable[[FileNode, StagedFile], None],
+    ) -> None:
+        self._tree = tree
+        self._ledger = ledger
+        self._owners = owners
+        self._contents = contents
+        self._kernel = kernel
+        self._retire = retire
+
+    async def before_replace(self, operation: Operation) -> None:
+        """See `Observer`: programs that hold the old version open keep its bytes."""
+        doomed = [
+            node
+            for node in self._tree.displaced
+            if isinstance(node, FileNode) and node.parent is None and node.handles and not node.superseded
+        ]
+        for node in doomed:
+            if node.key == operation.key:
+                try:
+                    await self._contents.save(node)
+                except (OSError, ObjfsError) as error:
+                    log.warning("open file %r loses its old content: %s", operation.path, error)
+                self._tree.drop_if_unused(node)
+
+    def done(self, operation: Operation, version: Version | None) -> None:
+        """See `Observer`."""
+        self._name_left(operation)
+        node = self._owners.take(operation)
+        version = self._owners.told_of(operation, node, version)
+        if node is None:
+            return
+        node.changed_at = trio.current_time()
+        if isinstance(node, DirectoryNode):
+            self._directory_done(node, operation)
+        elif isinstance(node, FileNode):
+            self._file_done(node, operation, version)
+        self._tree.drop_if_unused(node)
+
+    def tree_copied(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:
+        """See `Observer`: everything below the tree is read from its new place from now on."""
+        epoch = self._owners.take_epoch(operation)
+        self._tree.tree_moved(f"{operation.source}/", f"{operation.path}/", epoch=epoch)
+        for node in list(self._tree.nodes.values()) if moved else ():
+            if isinstance(node, FileNode) and node.version is not None:
+                before, after = moved.get(node.key, (None, node.version))
+                if node.version == before:
+                    node.version = after.holding(node.version)  # the same bytes: `object_id` stays
+
+    def conflicted(self, operation: Operation, old_path: str) -> None:
+        """See `Observer`."""
+        node = self._owners.find(operation)
+        if node is None or node.parent is None or node.path != old_path:
+            return
+        parent, old_name = node.parent, node.name
+        del parent.children[old_name]
+        self._tree.attach(parent, operation.path.rpartition("/")[2], node)
+        parent.listed_at = NEVER
+        self._kernel.invalidate_entry(parent.ino, old_name)
+
+    async def salvage(self, operation: Operation) -> None:
+        """See `Observer`: what the cache has of it, or a staged file below."""
+        node = self._owners.find(operation)
+        if isinstance(node, FileNode) and operation.staged is not None and operation.staged in node.layers:
+            await self._contents.salvage(node, operation.staged)
+
+    def given_up(self, operation: Operation) -> None:
+        """See `Observer`."""
+        node = self._owners.take(operation)
+        self._owners.forget_lost()
+        if node is not None:
+            self._tree.drop_if_unused(node)
+
+    def _name_left(self, operation: Operation) -> None:
+        """Listings are believed again about a name that was removed here, once the store was told all."""
+        for path in (operation.path, operation.source):
+            above, _, name = path.rpartition("/")
+            parent = self._tree.find(above) if name else None
+            if isinstance(parent, DirectoryNode) and name in parent.gone:
+                hide(self._ledger, parent, name)
+
+    def _directory_done(self, node: DirectoryNode, operation: Operation) -> None:
+        if operation.kind is Kind.MARKER:
+            node.marker = True
+            if node.local:
+                node.local = False
+                node.listed_at = node.changed_at
+        node.checked_at = node.changed_at
+        self._tree.settle_place(node)
+        stored_below(node)
+        for moved in self._tree.walk(node) if operation.kind is Kind.RENAME_TREE else ():
+            if isinstance(moved, DirectoryNode):
+                for name in moved.gone:  # removed under the old path
+                    hide(self._ledger, moved, name)
+
+    def _file_done(self, node: FileNode, operation: Operation, version: Version | None) -> None:
+        if version is None:  # somebody else took the object away, or so; find out what is there now
+            node.checked_at = node.changed_at = NEVER
+            if node.parent is not None:
+                node.parent.listed_at = NEVER
+            return
+        if operation.kind is not Kind.PUT:
+            object_id = node.object_id if node.version == version else ""
+            node.version, node.object_id = version, object_id
+        else:
+            node.version, node.object_id = version, ""
+        if operation.kind is Kind.PUT and operation.decision is not None:
+            adopt(node.attributes, operation.decision)
+        node.remote_key = operation.key
+        self._tree.displaced.add(node)
+        self._tree.settle_place(node)
+        node.checked_at = node.changed_at
+        stored_below(node)
+        node.modified_ns = 0
+        if operation.staged is not None and operation.staged in node.layers:
+            self._adopt(node, operation.staged)
+
+    def _adopt(self, node: FileNode, staged: StagedFile) -> None:
+        """The version in the store has the staged file's bytes now."""
+        at = node.layers.index(staged)
+        for below in node.layers[at + 1 :]:
+            below.discard()
+        if at == 0:
+            node.layers = []
+            self._retire(node, staged)
+        else:
+            del node.layers[at + 1 :]
+
+
+def hide(ledger: Ledger, parent: DirectoryNode, name: str) -> None:
+    """A name is gone here; listings are believed about it once the store has been told all about it."""
+    waits = ledger.concerns(f"{parent.path}/{name}".lstrip("/"))
+    parent.gone[name] = PENDING if waits else trio.current_time()
+
+
+def stored_below(node: Node) -> None:
+    """The directories above exist in the store since now: listings begun earlier may not know them."""
+    above = node.parent
+    while above is not None and above.parent is not None:
+        above.changed_at = node.changed_at
+        if above.local:
+            above.local = False
+            above.listed_at = node.changed_at
+        above = above.parent
