@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from objfs_cache.directory import CacheError, CacheFormatError, fsync_directory
-from objfs_cache.staging import StagedContent, StagedState
+from objfs_cache.staged import StagedContent, StagedState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from objfs_cache.journal import Record
-    from objfs_cache.staging import StagedState
+    from objfs_cache.staged import StagedState
 
 LIST_NAME = "objfs-rescue.jsonl"
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from objfs_cache.journal import Journal
-    from objfs_cache.staging import StagedFile
+    from objfs_cache.staged import StagedFile
 
 _IDENTITY = (
     "kind",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from objfs.store.protocol import AsyncObjectStore
     from objfs.store.values import Version
     from objfs.upload.operations import Operation
-    from objfs_cache.staging import StagedFile
+    from objfs_cache.staged import StagedFile
 
 HASH_BYTES = 4 * MIB  # per thread call
 

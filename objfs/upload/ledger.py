@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from objfs.store.values import PutOptions
     from objfs.upload.book import Book
     from objfs_cache.journal import Journal
-    from objfs_cache.staging import StagedFile
+    from objfs_cache.staged import StagedFile
 
 
 class Ledger:
@@ -31,6 +31,8 @@ class Ledger:
         self._book = book
         self.touched_at = -math.inf
         """Trio time at which a program last changed something."""
+        self.removed_at = -math.inf
+        """Trio time at which a program last removed something."""
 
     def __len__(self) -> int:
         return len(self._book.order)
@@ -157,6 +159,7 @@ class Ledger:
                 self._delete_unless_absent(last.source, last.source_base)
                 base = last.base
             operation = self._delete_unless_absent(path, base)
+        self.removed_at = self._book.now()
         self._book.changed()
         return operation
 

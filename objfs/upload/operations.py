@@ -13,7 +13,7 @@ from objfs.upload.rules import Decision
 from objfs_cache.journal import Record
 
 if TYPE_CHECKING:
-    from objfs_cache.staging import StagedFile, StagedState
+    from objfs_cache.staged import StagedFile, StagedState
 
 ROOT_MARKER_KEY = ".objfs/root"  # attributes of the root, which has no key of its own
 TOKEN_METADATA = "objfs-upload"  # tells our own object again after a lost answer  # noqa: S105  # no secret

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from objfs.vfs.content import Contents
     from objfs.vfs.mirror import Kernel
     from objfs.vfs.owners import Owners
-    from objfs_cache.staging import StagedFile
+    from objfs_cache.staged import StagedFile
 
 log = logging.getLogger(__name__)
 

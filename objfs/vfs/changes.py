@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from objfs.upload.ledger import Ledger
     from objfs.upload.rules import RuleSet
     from objfs.vfs.owners import Owners
-    from objfs_cache.staging import StagedFile
+    from objfs_cache.staged import StagedFile
 
 log = logging.getLogger(__name__)
 

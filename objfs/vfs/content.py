@@ -13,7 +13,7 @@ from objfs.errors import StaleVersionError
 from objfs.read.values import Source, object_name
 from objfs.store.values import MIB, Version
 from objfs.upload.operations import State
-from objfs_cache.staging import NoSpaceError
+from objfs_cache.staged import NoSpaceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from objfs.upload.operations import Operation
     from objfs.vfs.disk import DiskShare
     from objfs.vfs.nodes import FileNode
-    from objfs_cache.staging import StagedFile, StagedState, Staging
+    from objfs_cache.staged import StagedFile, StagedState
+    from objfs_cache.staging import Staging
 
 INLINE_BYTES = 64 * 1024  # a pread or pwrite below this costs less than handing it to a thread (100 us)
 SETTLE_POLL_S = 0.05  # a read that met a request of ours on its way looks again so soon

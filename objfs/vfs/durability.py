@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from objfs.upload.ledger import Ledger
     from objfs.vfs.changes import Changes
     from objfs.vfs.nodes import FileNode
-    from objfs_cache.staging import Moment, StagedFile
+    from objfs_cache.staged import Moment, StagedFile
 
 log = logging.getLogger(__name__)
 

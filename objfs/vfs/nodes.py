@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from objfs.store.values import Version
     from objfs.vfs.attributes import Attributes
-    from objfs_cache.staging import StagedFile
+    from objfs_cache.staged import StagedFile
 
 ROOT_INO = 1  # FUSE_ROOT_ID
 NEVER = -math.inf

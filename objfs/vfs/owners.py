@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from objfs.upload.ledger import Ledger
     from objfs.vfs.content import Contents
     from objfs.vfs.nodes import Node, Tree
-    from objfs_cache.staging import StagedFile, StagedState
+    from objfs_cache.staged import StagedFile, StagedState
 
 OWNERS_SLACK = 1000  # operations that were taken back are forgotten once they are so many
 

@@ -13,7 +13,7 @@ from objfs.vfs.content import object_id
 if TYPE_CHECKING:
     from objfs.read.reader import Reader
     from objfs.vfs.nodes import FileNode
-    from objfs_cache.staging import StagedFile
+    from objfs_cache.staged import StagedFile
 
 log = logging.getLogger(__name__)
 

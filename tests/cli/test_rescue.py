@@ -12,7 +12,7 @@ from objfs.control.rescue import Candidate, find_candidates, prepare_folder, res
 from objfs.errors import MountError
 from objfs.store.values import PutOptions, Version
 from objfs.upload.operations import Base, Kind, Operation, State
-from objfs_cache.staging import StagedState
+from objfs_cache.staged import StagedState
 
 if TYPE_CHECKING:
     from pathlib import Path

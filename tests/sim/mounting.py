@@ -34,7 +34,8 @@ from objfs.vfs.filesystem import FileSystem, open_filesystem
 from objfs.vfs.values import VfsSettings
 from objfs_cache.directory import open_cache_directory
 from objfs_cache.journal import Journal, JournalError, open_journal
-from objfs_cache.staging import StagedFile, Staging, open_staging
+from objfs_cache.staged import StagedFile
+from objfs_cache.staging import Staging, open_staging
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

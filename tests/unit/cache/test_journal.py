@@ -11,7 +11,7 @@ import pytest
 import objfs_cache.journal
 from objfs_cache.directory import CacheFormatError
 from objfs_cache.journal import SCHEMA_VERSION, Journal, Record, open_journal
-from objfs_cache.staging import StagedState
+from objfs_cache.staged import StagedState
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from objfs_cache import journal as journals
 from objfs_cache.journal import Journal, Record, open_journal
-from objfs_cache.staging import StagedState
+from objfs_cache.staged import StagedState
 
 if TYPE_CHECKING:
     from pathlib import Path

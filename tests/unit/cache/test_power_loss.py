@@ -12,7 +12,8 @@ import pytest
 from objfs_cache import journal as journals
 from objfs_cache.directory import CacheFormatError, open_cache_directory
 from objfs_cache.journal import JournalError, Record, open_journal, peek_journal
-from objfs_cache.staging import StagedContent, StagedState, Staging, open_staging
+from objfs_cache.staged import StagedContent, StagedState
+from objfs_cache.staging import Staging, open_staging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

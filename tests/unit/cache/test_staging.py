@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from objfs_cache.staging import NoSpaceError, StagedState, Staging, open_staging
+from objfs_cache.staged import NoSpaceError, StagedState
+from objfs_cache.staging import Staging, open_staging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

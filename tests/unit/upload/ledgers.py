@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from objfs_cache.staging import StagedFile
+    from objfs_cache.staged import StagedFile
 
 PLAIN = PutOptions(metadata={"mode": "33188"})
 V1, V2, V3 = (Version(etag=f"v{number}", size_bytes=number) for number in (1, 2, 3))
