@@ -62,7 +62,8 @@ class Adoption:
 
     def done(self, operation: Operation, version: Version | None) -> None:
         """See `Observer`."""
-        self._name_left(operation)
+        for path in (operation.path, operation.source):
+            self._name_left(path)
         node = self._owners.take(operation)
         version = self._owners.told_of(operation, node, version)
         if node is None:
@@ -86,6 +87,7 @@ class Adoption:
 
     def conflicted(self, operation: Operation, old_path: str) -> None:
         """See `Observer`."""
+        self._name_left(old_path)
         node = self._owners.find(operation)
         if node is None or node.parent is None or node.path != old_path:
             return
@@ -108,13 +110,12 @@ class Adoption:
         if node is not None:
             self._tree.drop_if_unused(node)
 
-    def _name_left(self, operation: Operation) -> None:
+    def _name_left(self, path: str) -> None:
         """Listings are believed again about a name that was removed here, once the store was told all."""
-        for path in (operation.path, operation.source):
-            above, _, name = path.rpartition("/")
-            parent = self._tree.find(above) if name else None
-            if isinstance(parent, DirectoryNode) and name in parent.gone:
-                hide(self._ledger, parent, name)
+        above, _, name = path.rpartition("/")
+        parent = self._tree.find(above) if name else None
+        if isinstance(parent, DirectoryNode) and name in parent.gone:
+            hide(self._ledger, parent, name)
 
     def _directory_done(self, node: DirectoryNode, operation: Operation) -> None:
         if operation.kind is Kind.MARKER:

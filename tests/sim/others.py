@@ -306,8 +306,6 @@ class OthersSimulation:
             staged = [entry.name for entry in self.caches.path.joinpath("staging").iterdir()]
             if staged:
                 wrong.append(f"staging holds {staged}, {mount.staging.used_bytes} bytes counted")
-            await client.walk()  # a name that was given up here may be believed only from the next listing on
-            await trio.sleep(10.0)
             seen = {path: entry[2] for path, entry in (await client.walk()).items() if entry[0] == "file"}
             shown = {key: data for key, data in objects.items() if _is_file(key, objects)}
             wrong += [

@@ -51,6 +51,11 @@ FOUND_WITH_OTHERS = {
     297: "a renamed directory overwrote what somebody had put at its new place",
     945: "a part of a file was changed in what somebody else had put under its new name",
     1050: "what somebody put at the old place of a directory that had been copied was deleted with it",
+    2681: "a removed name whose rename was in conflict hid what somebody else had put there",
+}
+
+FOUND_WITH_STALLS = {
+    42: "a removed name whose upload was in conflict hid what somebody else had put there",
 }
 
 FOUND_WITH_A_BAD_DISK = {
@@ -107,8 +112,12 @@ def test_found_once_on_a_bad_disk(seed: int) -> None:
 @pytest.mark.parametrize("first", range(0, SEEDS // 4, PORTION))
 def test_a_store_that_never_answers_is_not_waited_for(first: int) -> None:
     for seed in range(first, first + PORTION):
-        with _again("stalls", seed):
-            simulate_others(with_stalls(OthersPlan.of(seed)))
+        _simulate_stalls(seed)
+
+
+@pytest.mark.parametrize("seed", FOUND_WITH_STALLS)
+def test_found_once_with_stalls(seed: int) -> None:
+    _simulate_stalls(seed)
 
 
 def _simulate(seed: int) -> None:
@@ -119,6 +128,11 @@ def _simulate(seed: int) -> None:
 def _simulate_others(seed: int) -> None:
     with _again("others", seed):
         simulate_others(OthersPlan.of(seed))
+
+
+def _simulate_stalls(seed: int) -> None:
+    with _again("stalls", seed):
+        simulate_others(with_stalls(OthersPlan.of(seed)))
 
 
 def _simulate_with_a_bad_disk(seed: int) -> None:
