@@ -38,8 +38,9 @@ demo: .make/run
 demo-stop: .make/run
 	@$(BIN)/objfs umount $(DEMO)/mnt
 
+WORKERS ?= 3
 test: .make/test
-	@$(BIN)/python -m pytest tests $(ARGS)
+	@$(BIN)/python -m pytest tests -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-systemd: .make/test
 	@.ci/install systemd
