@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _INTERRUPTED_STATUS = 130  # what shells report for a program ended by SIGINT
+_LAST_STREAM = 2  # stderr
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Nothing but one sentence about a failure goes to stderr, never a traceback.
     """
+    _open_missing_streams()
     import typer
 
     from objfs.cli.commands import app
@@ -41,6 +43,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words and "_OBJFS_COMPLETE" not in os.environ:
         return WRONG_USAGE  # a script that lost its words should hear of it
     return result if isinstance(result, int) else 0
+
+
+def _open_missing_streams() -> None:
+    """Whoever closed stdin, stdout or stderr gives us /dev/null, lest another file takes their number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_STREAM:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # lives as long as we
 
 
 def _flush_or_silence() -> None:

@@ -52,9 +52,7 @@ def read_settings(
     if place is None:
         raise UsageError("missing argument 'MOUNTPOINT'; see 'objfs mount --help'.")
     settings = settings_for(url, mounts.resolve_mountpoint(place), layer)
-    parsed = StoreUrl.parse(url)
-    if parsed.scheme == "file":
-        _refuse_nesting(settings.mountpoint, parsed.bucket)
+    _refuse_nesting(settings, StoreUrl.parse(url))
     return settings
 
 
@@ -134,9 +132,23 @@ def _needed(layer: Layer, key: str, name: str) -> str:
     raise UsageError(f'[mounts.{name}] of the configuration has no {key}; add {key} = "…" there.')
 
 
-def _refuse_nesting(mountpoint: Path, folder: str) -> None:
-    real = os.path.realpath(folder)
-    if os.path.commonpath([real, mountpoint]) in (real, str(mountpoint)):
-        raise UsageError(
-            f"the mountpoint {mountpoint} and the store {folder} contain one another; separate them."
-        )
+def _refuse_nesting(settings: MountSettings, store: StoreUrl) -> None:
+    """A mount with its own store, cache or log below it waits for itself; a store would show its cache."""
+    mountpoint = ("mountpoint", settings.mountpoint)
+    cache = ("cache", settings.cache_path)
+    pairs = [(mountpoint, cache)]
+    if store.scheme == "file":
+        folder = ("store", Path(store.bucket))
+        pairs += [(mountpoint, folder), (cache, folder)]
+    for (name, path), (other_name, other_path) in pairs:
+        if _one_contains_the_other(path, other_path):
+            raise UsageError(
+                f"the {name} {path} and the {other_name} {other_path} contain one another; separate them."
+            )
+    if Path(os.path.realpath(settings.log_path)).is_relative_to(settings.mountpoint):
+        raise UsageError(f"the log {settings.log_path} is below the mountpoint; keep it elsewhere.")
+
+
+def _one_contains_the_other(first: Path, second: Path) -> bool:
+    real = [os.path.realpath(first), os.path.realpath(second)]
+    return os.path.commonpath(real) in real

@@ -152,6 +152,12 @@ def test_a_full_disk_is_told() -> None:
     assert (done.returncode, done.stderr) == (FAILED, "objfs: No space left on device.\n")
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-", "2>&-"])
+def test_closed_streams_are_no_failure(closed: str) -> None:
+    done = run(f"$OBJFS --help {closed}; echo $?")
+    assert (done.stdout.splitlines()[-1], done.stderr) == ("0", "")
+
+
 def test_an_interrupt_is_130() -> None:
     program = (
         "import sys, signal, os; from objfs.cli import main; import objfs.cli.version as v\n"

@@ -104,6 +104,28 @@ def test_store_and_mountpoint_are_apart(store: str, mountpoint: str, tmp_path: P
         read_settings(f"file://{tmp_path}/{store}", tmp_path / mountpoint, {}, [])
 
 
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ({"cache_dir": "mnt/cache"}, "mountpoint .* and the cache .* contain one another"),
+        ({"cache_dir": "link/cache"}, "mountpoint .* and the cache .* contain one another"),
+        ({"cache_dir": "store/.cache"}, "cache .* and the store .* contain one another"),
+        ({"log_file": "link/log"}, "the log .* is below the mountpoint"),
+    ],
+)
+def test_a_mount_keeps_nothing_in_itself(flags: dict[str, str], text: str, tmp_path: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "link").symlink_to("mnt")
+    flags = {"cache_dir": f"{tmp_path}/cache"} | {name: f"{tmp_path}/{path}" for name, path in flags.items()}
+    with pytest.raises(UsageError, match=text):
+        read_settings(f"file://{tmp_path}/store", tmp_path / "mnt", flags, [])
+
+
+def test_stores_and_mounts_may_be_beside_the_cache(tmp_path: Path) -> None:
+    read_settings(f"file://{tmp_path}/c/store", tmp_path / "c" / "mnt", {"cache_dir": f"{tmp_path}/c"}, [])
+
+
 def test_background_reports(tmp_path: Path) -> None:
     marker = tmp_path / "pid"
 
