@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from objfs.upload.outage import Outage
+    from objfs.upload.ready import Line, ReadyQueue
 
 BUSY_S = 0.25  # a program changed something so lately that it is probably not done
 BUSY_PATIENCE_S = 4.0  # changes rest so much longer meanwhile
 BUSY_OPERATIONS = 3  # under way meanwhile: programs first, they share processor and interpreter with uploads
 DELETE_BATCH = 1000  # S3: most keys of one DeleteObjects request
+COMPANY_S = 1.0  # while a program is removing, deletes wait so long for others, which come so much earlier
 
 
 class Pace:
@@ -22,23 +24,38 @@ class Pace:
         outage: whether the store is away.
         now: trio time.
         touched_at: trio time at which a program last changed something.
+        removed_at: trio time at which a program last removed something.
         hurried: somebody waits for everything.
+        awaited: somebody waits for something.
     """
 
-    def __init__(self, slots: int, outage: Outage, *, now: float, touched_at: float, hurried: bool) -> None:
+    def __init__(
+        self,
+        slots: int,
+        outage: Outage,
+        *,
+        now: float,
+        touched_at: float,
+        removed_at: float,
+        hurried: bool,
+        awaited: bool,
+    ) -> None:
         self._outage = outage
         self._now = now
         self._touched_at = touched_at
         self._busy = not hurried and now - touched_at < BUSY_S
+        self._hurried = hurried
+        self._removed_until = -math.inf if hurried or awaited else removed_at + BUSY_S
         if outage.lasts:
             slots = 1
         elif self._busy:
             slots = min(slots, BUSY_OPERATIONS)
         self.slots = slots
 
-    @property
-    def deletes(self) -> int:
-        """Most deletes to begin at once."""
+    def deletes(self, waiting: Line) -> int:
+        """Most deletes to begin at once: none while more are to be expected, which can go in one request."""
+        if not self._hurried and self._departs_at(waiting) + self.patience_s > self._now:
+            return 0
         return 1 if self._outage.lasts else DELETE_BATCH
 
     @property
@@ -46,9 +63,11 @@ class Pace:
         """How much longer changes rest."""
         return BUSY_PATIENCE_S if self._busy else 0.0
 
-    def begins_at(self, start: float | None, under_way: int) -> float:
-        """Trio time to look for work, given the first start; infinite if a change will tell."""
-        if start is None or self.slots <= under_way:
+    def begins_at(self, ready: ReadyQueue, under_way: int) -> float:
+        """Trio time to look for work; infinite if a change will tell."""
+        first = ready.others.next_start()
+        start = min(math.inf if first is None else first, self._departs_at(ready.deletes))
+        if math.isinf(start) or self.slots <= under_way:
             return math.inf
         if self._busy:
             start = min(start + BUSY_PATIENCE_S, self._touched_at + BUSY_S)
@@ -57,3 +76,12 @@ class Pace:
     def room(self, under_way: int) -> int:
         """How many operations may begin now."""
         return 0 if self._now < self._outage.probe_at else max(0, self.slots - under_way)
+
+    def _departs_at(self, waiting: Line) -> float:
+        """Trio time at which waiting deletes go, all together."""
+        start = waiting.next_start()
+        if start is None:
+            return math.inf
+        if len(waiting) >= DELETE_BATCH:
+            return start
+        return max(start, min(start + COMPANY_S, self._removed_until))

@@ -20,13 +20,14 @@ PARALLEL_HEADS = 32
 
 
 async def present_versions(store: AsyncObjectStore, keys: Sequence[str]) -> dict[str, Version]:
-    """The versions of those keys that exist. A listing that lacks a key is not believed: HEAD tells."""
+    """The versions of those keys that exist: of many by a listing where it can be believed, else by HEAD."""
     wanted = sorted(set(keys))
     found: dict[str, Version] = {}
+    unknown = wanted
     capabilities = store.capabilities
     is_told = capabilities.listing_ordered and capabilities.listing_consistent
     if len(wanted) > HEADS_MAX and is_told:
-        found = await _listed(store, wanted)
+        found, unknown = await _listed(store, wanted)
     limit = trio.CapacityLimiter(PARALLEL_HEADS)
 
     async def head(key: str) -> None:
@@ -37,26 +38,27 @@ async def present_versions(store: AsyncObjectStore, keys: Sequence[str]) -> dict
                 return
 
     async with trio.open_nursery() as nursery:
-        for key in wanted:
-            if key not in found:
-                nursery.start_soon(head, key)
+        for key in unknown:
+            nursery.start_soon(head, key)
     return found
 
 
-async def _listed(store: AsyncObjectStore, wanted: list[str]) -> dict[str, Version]:
-    """What a few pages of a flat listing tell of sorted keys."""
+async def _listed(store: AsyncObjectStore, wanted: list[str]) -> tuple[dict[str, Version], list[str]]:
+    """What a few pages of a flat listing tell of sorted keys, and the keys that they did not reach."""
     names = set(wanted)
     found: dict[str, Version] = {}
     prefix = _common_prefix(wanted[0], wanted[-1])
     after = wanted[0][:-1] if len(prefix) < len(wanted[0]) else ""  # sorts before all of them
     token: str | None = None
+    last = ""
     for _ in range(1 + 2 * len(wanted) // PAGE_KEYS):
         page = await store.list(prefix, start_after="" if token else after, page=token)
         found.update({info.key: info.version for info in page.objects if info.key in names})
         token = page.next_page
-        if token is None or (page.objects and page.objects[-1].key >= wanted[-1]):
-            break
-    return found
+        last = page.objects[-1].key if page.objects else last
+        if token is None or last >= wanted[-1]:
+            return found, []
+    return found, [key for key in wanted if key > last]
 
 
 def _common_prefix(first: str, last: str) -> str:

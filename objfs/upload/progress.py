@@ -8,6 +8,7 @@ import trio
 
 from objfs.upload.bases import inherit, lose, rebase
 from objfs.upload.operations import NOTHING, Base, Kind, Operation, State
+from objfs.upload.pacing import COMPANY_S
 from objfs.upload.superseding import supersede
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from objfs.store.values import Version
     from objfs.upload.book import Book
+    from objfs.upload.ready import ReadyQueue
 
 
 class Progress:
@@ -23,9 +25,15 @@ class Progress:
     def __init__(self, book: Book) -> None:
         self._book = book
 
-    def next_start(self) -> float | None:
-        """Trio time at which the next free operation may start, or None if there is none."""
-        return self._book.ready.next_start()
+    @property
+    def ready(self) -> ReadyQueue:
+        """Operations that wait for no other."""
+        return self._book.ready
+
+    def has_ready(self) -> bool:
+        """Whether any operation may start, now or later."""
+        lines = (self._book.ready.deletes, self._book.ready.others)
+        return any(line.next_start() is not None for line in lines)
 
     def take_ready(
         self, limit: int, *, deletes: int, impatient: bool, patience_s: float = 0.0
@@ -34,12 +42,15 @@ class Progress:
 
         Args:
             limit: most operations that are no deletes.
-            deletes: most deletes (they go out in one request).
+            deletes: most deletes; they go out in one request, with those that are due soon.
             impatient: do not let changes settle first.
             patience_s: let them rest so much longer than they would have to.
         """
-        now = self._book.now() - patience_s
-        chosen = self._book.ready.take(now, limit, deletes=deletes, impatient=impatient)
+        now, ready = self._book.now(), self._book.ready
+        rested = now - patience_s
+        chosen = ready.deletes.take(now, deletes, rested=rested + COMPANY_S, impatient=impatient)
+        chosen += ready.others.take(now, limit, rested=rested, impatient=impatient)
+        chosen.sort(key=lambda operation: (operation.not_before, operation.seq))
         for operation in chosen:
             self._book.running.add(operation)
             operation.state = State.SENT

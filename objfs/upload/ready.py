@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from objfs.upload.operations import Operation
 
 
-class ReadyQueue:
+class Line:
     """Free operations. One that is held, or of which a later start was set, is passed over."""
 
     def __init__(self) -> None:
         self._free: set[Operation] = set()
         self._starts: list[tuple[float, int, int, Operation]] = []  # heap by start; entries may be stale
         self._pushes = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._free)
 
     def clear(self) -> None:
         """Forget all."""
@@ -46,25 +49,22 @@ class ReadyQueue:
             heapq.heappop(self._starts)
         return self._starts[0][0] if self._starts else None
 
-    def take(self, now: float, limit: int, *, deletes: int, impatient: bool) -> list[Operation]:
+    def take(self, now: float, limit: int, *, rested: float, impatient: bool) -> list[Operation]:
         """Take out what may start now, in order.
 
         Args:
             now: trio time.
-            limit: most operations that are no deletes.
-            deletes: most deletes.
+            limit: most operations.
+            rested: what was to start until then has rested long enough.
             impatient: do not let changes settle first.
         """
-        room = {True: deletes, False: limit}
         chosen: list[Operation] = []
         passed: list[Operation] = []
-        while any(room.values()) and (impatient or self._is_due(now)):
+        while len(chosen) < limit and (impatient or self._is_due(rested)):
             operation = self._pop()
             if operation is None:
                 break
-            is_delete = operation.kind is Kind.DELETE
-            if room[is_delete] and (operation.not_before <= now or not operation.attempts):
-                room[is_delete] -= 1
+            if operation.not_before <= min(now, rested) or not operation.attempts:
                 self._free.discard(operation)
                 chosen.append(operation)
             else:
@@ -87,3 +87,31 @@ class ReadyQueue:
 
     def _pop(self) -> Operation | None:
         return heapq.heappop(self._starts)[-1] if self.next_start() is not None else None
+
+
+class ReadyQueue:
+    """Free operations in two lines: deletes, which go together, and all others."""
+
+    def __init__(self) -> None:
+        self.deletes = Line()
+        self.others = Line()
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.deletes.clear()
+        self.others.clear()
+
+    def add(self, operation: Operation) -> None:
+        """See `Line`."""
+        self._line(operation).add(operation)
+
+    def discard(self, operation: Operation) -> None:
+        """See `Line`."""
+        self._line(operation).discard(operation)
+
+    def reschedule(self, operation: Operation) -> None:
+        """See `Line`."""
+        self._line(operation).reschedule(operation)
+
+    def _line(self, operation: Operation) -> Line:
+        return self.deletes if operation.kind is Kind.DELETE else self.others

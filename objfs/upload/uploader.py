@@ -89,6 +89,7 @@ class Uploader:
         self._drainers = 0
         self._settlers = 0
         self._in_flight: set[Operation] = set()
+        self._batches = 0  # under way
         self._wakes_at = math.inf
         book.subscribe(self._book_changed)
 
@@ -145,9 +146,9 @@ class Uploader:
         Raises:
             ObjectStoreError: it was refused; it stays parked.
         """
-        self._progress.hurry(operation)
         self._settlers += 1
         try:
+            self._progress.hurry(operation)
             while operation.state is not State.DONE:
                 if operation.state is State.PARKED:
                     raise ObjectStoreError(operation.error, key=operation.path)
@@ -183,6 +184,7 @@ class Uploader:
                 changed = self._changed
                 for batch in self._next_batches():
                     self._in_flight.update(batch)
+                    self._batches += 1
                     nursery.start_soon(self._carry, batch)
                 self._wakes_at = self._next_start()
                 with trio.move_on_at(self._wakes_at):
@@ -194,20 +196,25 @@ class Uploader:
             self._outcomes.outage,
             now=trio.current_time(),
             touched_at=self.ledger.touched_at,
+            removed_at=self.ledger.removed_at,
             hurried=self._drainers > 0,
+            awaited=self._settlers > 0,
         )
 
     def _next_start(self) -> float:
-        return self._pace().begins_at(self._progress.next_start(), len(self._in_flight))
+        return self._pace().begins_at(self._progress.ready, self._batches)
 
     def _next_batches(self) -> list[list[Operation]]:
         """Operations to start now: deletes together, everything else one by one."""
         pace = self._pace()
-        room = pace.room(len(self._in_flight))
+        room = pace.room(self._batches)
         if not room:
             return []
         taken = self._progress.take_ready(
-            room, deletes=pace.deletes, impatient=self._drainers > 0, patience_s=pace.patience_s
+            room,
+            deletes=pace.deletes(self._progress.ready.deletes),
+            impatient=self._drainers > 0,
+            patience_s=pace.patience_s,
         )
         batch = [operation for operation in taken if operation.kind is Kind.DELETE]
         others = [[operation] for operation in taken if operation.kind is not Kind.DELETE]
@@ -218,6 +225,7 @@ class Uploader:
             await self._executor.carry(batch)
         finally:
             self._in_flight.difference_update(batch)
+            self._batches -= 1
             self._wake()
 
     # -- parts --------------------------------------------------------------------------------------
@@ -229,7 +237,7 @@ class Uploader:
 
     def _idle(self) -> bool:
         """Whether nothing is under way, nothing free waits, and no upload is left over."""
-        return not (self._in_flight or self._uploads.left_over) and self._progress.next_start() is None
+        return not (self._in_flight or self._uploads.left_over or self._progress.has_ready())
 
     def _book_changed(self) -> None:
         """Wake the loop only for what is due before it looks again: programs change things often."""

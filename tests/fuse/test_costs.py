@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from objfs.upload.pacing import COMPANY_S
 from tests.fuse.mounting import mounted
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ MANY, FEW, DIRECTORIES = 1000, 100, 50
 SMALL, LARGE, PATCH = 4096, 64 * 1024**2, 4096
 TTL = "1h"  # that of no job ends in the middle, however slow the machine
 ABOUT = 2  # how many deletes go together, and how far reading ahead goes, depends on timing
+REMOVED_WITHIN_S = 60.0
 SLACK = 3  # requests that depend on timing, for instance a listing that ended its life meanwhile
 
 
@@ -128,8 +132,14 @@ JOBS: list[tuple[str, bool, Callable[[Path], None]]] = [
 
 
 @contextmanager
-def a_mount(bucket: Bucket, cache: Path) -> Iterator[Mount]:
-    with mounted(bucket.url, cache=cache, environment=bucket.environment, metadata_ttl=TTL) as mount:
+def a_mount(bucket: Bucket, cache: Path, *, upload_delay: str = "1s") -> Iterator[Mount]:
+    with mounted(
+        bucket.url,
+        cache=cache,
+        environment=bucket.environment,
+        metadata_ttl=TTL,
+        upload_delay=upload_delay,
+    ) as mount:
         yield mount
 
 
@@ -150,6 +160,28 @@ def measure(bucket: Bucket, folder: Path) -> dict[str, Counter[str]]:
                 found[name] = after - before
                 before = after
     return found
+
+
+@pytest.mark.parametrize("store", ["s3", "moto"])
+def test_many_removals_are_few_requests(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """They wait for one another, however early the first of them is due, and are compared by listings."""
+    bucket: Bucket = request.getfixturevalue(f"{store}_bucket")
+    with a_mount(bucket, tmp_path / "first") as mount:
+        write_many(mount.path)
+    with a_mount(bucket, tmp_path / "second", upload_delay="0.1s") as mount:
+        start_s = time.monotonic()
+        subprocess.run(["rm", "-rf", str(mount.path / "many")], check=True)
+        took_s = time.monotonic() - start_s
+        while bucket.store.list("many/").objects:  # the status would cost requests of the mount
+            assert time.monotonic() < start_s + took_s + REMOVED_WITHIN_S
+            time.sleep(0.1)
+        cost = counted(mount)
+        assert not bucket.contents()
+    batches = took_s / COMPANY_S + SLACK
+    assert cost["DELETE"] <= batches, (cost, took_s)
+    assert cost["LIST"] <= 2 * batches + SLACK, (cost, took_s)
+    looks = 0 if store == "s3" else MANY + 1  # what listings don't tell: whether a name is a directory
+    assert cost["HEAD"] <= looks + SLACK, (cost, took_s)
 
 
 @pytest.mark.skipif(not os.environ.get("OBJFS_SOAK"), reason="two minutes: make soak")
