@@ -1,4 +1,4 @@
-"""Which conditions a server honours: found by trying, and remembered in the cache directory."""
+"""Which conditions a server honours, and such: found by trying, and remembered in the cache directory."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from objfs.store.values import Capabilities
 
 PROBE_VALID_S = 30 * 86400.0  # servers are upgraded
-PROBE_FORMAT = 1
-_CONDITIONS = ("put_conditions", "complete_conditions", "copy_conditions")
+PROBE_FORMAT = 2
+_FOUND = ("put_conditions", "complete_conditions", "copy_conditions", "listing_metadata")
 
 
 def probed(store: ObjectStore, memory: Path) -> ObjectStore:
-    """The store with its conditions as found by trying; the finding is remembered in the file `memory`."""
+    """The store with its capabilities as found by trying; the finding is remembered in the file `memory`."""
     capabilities = _read(memory, store.capabilities)
     if capabilities is None:
         capabilities = probe_conditions(store)
@@ -34,13 +34,13 @@ def _read(memory: Path, known: Capabilities) -> Capabilities | None:
         value = json.loads(memory.read_text())
         if value["format"] != PROBE_FORMAT or not 0 <= time.time() - value["probed_s"] < PROBE_VALID_S:
             return None
-        return replace(known, **{name: value[name] is True for name in _CONDITIONS})
+        return replace(known, **{name: value[name] is True for name in _FOUND})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _write(memory: Path, found: Capabilities) -> None:
-    value = {name: getattr(found, name) for name in _CONDITIONS}
+    value = {name: getattr(found, name) for name in _FOUND}
     temporary = memory.with_suffix(".tmp")
     temporary.write_text(json.dumps({"format": PROBE_FORMAT, "probed_s": time.time(), **value}))
     temporary.replace(memory)

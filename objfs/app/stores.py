@@ -20,6 +20,7 @@ from objfs.errors import (
 )
 from objfs.store.count import CountingStore
 from objfs.store.limit import LimitingStore, PacingStore
+from objfs.store.probe import ProbedStore, probe_listing
 from objfs.store.registry import open_store
 from objfs.store.retry import RetryingStore, RetryPolicy
 from objfs.store.threads import ThreadedStore
@@ -84,6 +85,8 @@ async def open_driver(
         await trio.to_thread.run_sync(check_store, driver, settings)
         if url.scheme in PROBED_SCHEMES and not settings.read_only:
             yield await trio.to_thread.run_sync(probed, driver, directory.path / "conditions.json")
+        elif url.scheme in PROBED_SCHEMES:
+            yield ProbedStore(driver, await trio.to_thread.run_sync(probe_listing, driver))
         else:
             yield driver
 

@@ -1,4 +1,4 @@
-"""Finds out which conditions a store honours: some take the headers and ignore them."""
+"""Finds out what a store honours: some take the headers of conditions and ignore them."""
 
 from __future__ import annotations
 
@@ -13,35 +13,38 @@ from objfs.errors import ObjectStoreError, PreconditionFailedError
 from objfs.store.checks import check_condition
 from objfs.store.forward import ForwardingMultipart, ForwardingStore
 from objfs.store.protocol import DEFAULT_PUT
-from objfs.store.values import ABSENT, ANY, Condition
+from objfs.store.values import ABSENT, ANY, Condition, PutOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from objfs.store.protocol import MultipartApi, ObjectStore
-    from objfs.store.values import Body, Capabilities, Part, PutOptions, Version
+    from objfs.store.values import Body, Capabilities, Part, Version
 
 PROBE_PREFIX = ".objfs/probe-"
 _OTHER_VERSION = Condition(if_match="00000000000000000000000000000000")  # no object of ours has this ETag
+_TOLD = PutOptions(metadata={"mode": "33188", "mtime": "1.5"}, content_encoding="zstd")
 _NEVER = (ABSENT, _OTHER_VERSION)  # neither holds for an object that exists
 
 
 def probe_conditions(store: ObjectStore) -> Capabilities:
     """The store's capabilities with conditions as found by trying; what can't be found out counts as absent.
 
-    Whether objects hide those below them (`file_over_prefix`) is found out on the way. Sends about twenty
-    small requests below `.objfs/probe-…`, four at a time, and leaves nothing behind.
+    Whether objects hide those below them (`file_over_prefix`), and whether listings tell metadata, is found
+    out on the way. Sends about twenty small requests below `.objfs/probe-…`, five at a time, and leaves
+    nothing behind.
     """
     base = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
-    keys = [f"{base}-{name}" for name in ("put", "complete", "copy", "over")]
+    keys = [f"{base}-{name}" for name in ("put", "complete", "copy", "over", "listed")]
     with ThreadPoolExecutor(max_workers=len(keys), thread_name_prefix="objfs-probe") as pool:
         probes = [
             pool.submit(_probe_put, store, keys[0]),
             pool.submit(_probe_complete, store, keys[1]),
             pool.submit(_probe_copy, store, keys[2]),
             pool.submit(_probe_over, store, keys[3]),
+            pool.submit(_probe_listed, store, keys[4]),
         ]
-        put, complete, copy, over = (probe.result() for probe in probes)
+        put, complete, copy, over, listed = (probe.result() for probe in probes)
     with suppress(ObjectStoreError):
         store.delete([*keys, f"{keys[3]}/below"])
     return replace(
@@ -50,7 +53,20 @@ def probe_conditions(store: ObjectStore) -> Capabilities:
         complete_conditions=complete,
         copy_conditions=copy,
         file_over_prefix=over,
+        listing_metadata=listed,
     )
+
+
+def probe_listing(store: ObjectStore) -> Capabilities:
+    """The store's capabilities with `listing_metadata` as its first object shows, without writing."""
+    try:
+        for listed in store.list("", max_keys=1, with_metadata=True).objects:
+            found = store.head(listed.key)
+            told = listed.metadata == found.metadata and listed.content_encoding == found.content_encoding
+            return replace(store.capabilities, listing_metadata=told)
+    except ObjectStoreError:
+        pass
+    return store.capabilities
 
 
 def _probe_put(store: ObjectStore, key: str) -> bool:
@@ -78,6 +94,15 @@ def _probe_over(store: ObjectStore, key: str) -> bool:
         return [info.key for info in store.list(key).objects] == keys
     except ObjectStoreError:
         return False
+
+
+def _probe_listed(store: ObjectStore, key: str) -> bool:
+    try:
+        store.put(key, b"", options=_TOLD)
+        (listed,) = store.list(key, with_metadata=True).objects
+    except (ObjectStoreError, ValueError):
+        return False
+    return listed.metadata == _TOLD.metadata and listed.content_encoding == _TOLD.content_encoding
 
 
 def _probe_complete(store: ObjectStore, key: str) -> bool:

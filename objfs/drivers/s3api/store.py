@@ -56,7 +56,8 @@ _LAST_SUCCESS = 299
 class S3Store:
     """A bucket behind a `Connection`.
 
-    Conditions are sent whatever `capabilities` says, so that a probe can find out whether they are honoured.
+    Conditions are sent whatever `capabilities` says, so that a probe can find out whether they are honoured;
+    listings with metadata are asked for where the server says that it is MinIO, for the same reason.
 
     Args:
         connection: to the bucket.
@@ -81,6 +82,7 @@ class S3Store:
         self._checksum = checksum
         self._refuse_key = refuse_key
         self._etag_check = EtagCheck()
+        self._is_minio = False  # so far no answer said so
         self._multipart = S3Multipart(self, checksum)
 
     @property
@@ -190,7 +192,7 @@ class S3Store:
             query["start-after"] = start_after
         if page is not None:
             query["continuation-token"] = page
-        if with_metadata and self._capabilities.listing_metadata:
+        if with_metadata and (self._capabilities.listing_metadata or self._is_minio):
             query["metadata"] = "true"
         return parse_listing(self.send(Call("GET", query=query)).data)
 
@@ -230,6 +232,7 @@ class S3Store:
     def send(self, call: Call) -> Answer:
         """Send a call; an answer that is no success is an error, a success with an error inside too."""
         answer = self._connection.send(call)
+        self._is_minio = self._is_minio or (answer.header("server") or "").startswith("MinIO")
         if answer.status > _LAST_SUCCESS:
             raise error_of(answer, key=call.key)
         if call.method != "GET" and b"<Error>" in answer.data[:200]:

@@ -126,9 +126,7 @@ def test_a_probe_finds_ignored_conditions_and_leaves_nothing() -> None:
 
 def test_a_probe_of_a_store_that_refuses_everything() -> None:
     store = FaultyStore(MemoryStore(), lambda _number, _request: Fault(before=UnavailableError))
-    assert probe_conditions(store) == Capabilities(
-        file_over_prefix=False, listing_metadata=True, encryption=False
-    )
+    assert probe_conditions(store) == Capabilities(file_over_prefix=False, encryption=False)
 
 
 def test_threads() -> None:
