@@ -88,6 +88,7 @@ class MountLife:
         self._started_s = time.time()
         self._state: Literal["serving", "leaving"] = "serving"
         self._session: Session | None = None
+        self._unmounting = trio.Lock()
         self._serving = trio.CancelScope()
         self._served = trio.Event()
         self._drain_timeout_s = settings.drain_timeout_s
@@ -139,22 +140,25 @@ class MountLife:
         await self._uploader.drain()
 
     async def unmount(self, *, drain: bool) -> None:
-        """Free the mountpoint; the mount then leaves.
+        """Free the mountpoint; the mount then leaves. If it leaves already, there is nothing to do.
 
         Raises:
             MountError: programs use it.
         """
-        session = self._session
-        if session is None:
-            raise MountError("the mount is not there yet, or is leaving already.")
-        await self._sync()
-        before_s, self._drain_timeout_s = self._drain_timeout_s, self._drain_timeout_s if drain else 0.0
-        try:
-            await trio.to_thread.run_sync(lambda: session.detach(lazy=False))
-        except MountError:
-            self._drain_timeout_s = before_s
-            raise
-        self._state = "leaving"
+        async with self._unmounting:  # the root that one syncs is in use for the other
+            if self.leaving:
+                return
+            session = self._session
+            if session is None:
+                raise MountError("the mount is not there yet; try again in a moment.")
+            await self._sync()
+            before_s, self._drain_timeout_s = self._drain_timeout_s, self._drain_timeout_s if drain else 0.0
+            try:
+                await trio.to_thread.run_sync(lambda: session.detach(lazy=False))
+            except MountError:
+                self._drain_timeout_s = before_s
+                raise
+            self._state = "leaving"
         log.info("unmounted on request%s", "" if drain else ", without waiting for uploads")
         with trio.move_on_after(BUSY_GRACE_S):
             await self._served.wait()

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from objfs.cli import mounts
-from objfs.control.client import wait_for_end
+from objfs.control.client import connect, wait_for_end
 from tests import servers
 from tests.fuse.conftest import credentials
 from tests.fuse.gate import Gate
@@ -232,6 +233,19 @@ def test_no_drain_leaves_the_rest_to_the_next_mount(file_bucket: Bucket) -> None
         assert (mount.path / "a").read_bytes() == b"later"
         mount.umount()
         assert file_bucket.contents() == {"a": b"later"}
+
+
+def test_two_umounts_at_once(file_bucket: Bucket) -> None:
+    with mounted(file_bucket.url, upload_delay="1h") as mount:
+        (mount.path / "a").write_bytes(b"abc" * 100_000)
+        with connect(mount.socket) as first, connect(mount.socket) as second:
+            with ThreadPoolExecutor() as pool:
+                answers = [pool.submit(client.unmount, drain=True) for client in (first, second)]
+                for answer in answers:
+                    answer.result()
+            for client in (first, second):
+                assert [*client.progress_until_end()][-1].waiting_files == 0
+        assert file_bucket.contents() == {"a": b"abc" * 100_000}
 
 
 def test_umount_of_a_busy_mount_is_refused(file_bucket: Bucket) -> None:
