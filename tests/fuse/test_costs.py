@@ -143,6 +143,16 @@ def a_mount(bucket: Bucket, cache: Path, *, upload_delay: str = "1s") -> Iterato
         yield mount
 
 
+def make_like_amazon(bucket: Bucket, cache: Path) -> None:
+    """Have mounts with this cache directory not know that MinIO's listings tell metadata."""
+    with a_mount(bucket, cache):
+        pass
+    (memory,) = cache.rglob("conditions.json")
+    known = json.loads(memory.read_text())
+    assert known["listing_metadata"]
+    memory.write_text(json.dumps({**known, "listing_metadata": False}))
+
+
 def measure(bucket: Bucket, folder: Path) -> dict[str, Counter[str]]:
     """Run all jobs; requests by job."""
     found: dict[str, Counter[str]] = {}
@@ -151,6 +161,7 @@ def measure(bucket: Bucket, folder: Path) -> dict[str, Counter[str]]:
         stages += [[]] if cold else []
         stages[-1].append((name, job))
     for number, stage in enumerate(stages):
+        make_like_amazon(bucket, folder / f"cache{number}")
         with a_mount(bucket, folder / f"cache{number}") as mount:
             before = Counter[str]() if number == 0 else counted(mount)
             for name, job in stage:
@@ -182,6 +193,18 @@ def test_many_removals_are_few_requests(store: str, request: pytest.FixtureReque
     assert cost["LIST"] <= 2 * batches + SLACK, (cost, took_s)
     looks = 0 if store == "s3" else MANY + 1  # what listings don't tell: whether a name is a directory
     assert cost["HEAD"] <= looks + SLACK, (cost, took_s)
+
+
+def test_listings_of_minio_tell_attributes(s3_bucket: Bucket, tmp_path: Path) -> None:
+    with a_mount(s3_bucket, tmp_path / "first") as mount:
+        write_many(mount.path)
+        write_tree(mount.path)
+    with a_mount(s3_bucket, tmp_path / "second") as mount:
+        list_many(mount.path)
+        walk_tree(mount.path)
+        cost = counted(mount)
+    assert cost["HEAD"] <= DIRECTORIES + 3 + SLACK, cost  # markers of directories
+    assert cost["LIST"] <= 8 + SLACK, cost  # as many as the README tells, elsewhere too
 
 
 @pytest.mark.skipif(not os.environ.get("OBJFS_SOAK"), reason="two minutes: make soak")
