@@ -61,6 +61,7 @@ def open_cache_directory(path: Path) -> Iterator[CacheDirectory]:
 
     Raises:
         CacheBusyError, CacheFormatError, CacheUnsafeError: see there.
+        CacheError: it cannot be made or written.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -69,7 +70,10 @@ def open_cache_directory(path: Path) -> Iterator[CacheDirectory]:
     except OSError as error:
         raise CacheError(f"The cache directory {path} cannot be made: {error.strerror}.") from error
     _check_owner(path)
-    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise CacheError(f"The cache directory {path} cannot be used: {error.strerror}.") from error
     try:
         _lock(lock, path)
         _check_format(path / "format")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -236,16 +237,18 @@ def test_no_drain_leaves_the_rest_to_the_next_mount(file_bucket: Bucket) -> None
 
 
 def test_two_umounts_at_once(file_bucket: Bucket) -> None:
-    with mounted(file_bucket.url, upload_delay="1h") as mount:
-        (mount.path / "a").write_bytes(b"abc" * 100_000)
-        with connect(mount.socket) as first, connect(mount.socket) as second:
+    content = os.urandom(2_000_000)
+    with mounted(file_bucket.url, upload_delay="1h", limit_upload="1M/s") as mount:
+        (mount.path / "a").write_bytes(content)
+        with ExitStack() as stack:
+            *two, late = [stack.enter_context(connect(mount.socket)) for _ in range(3)]
             with ThreadPoolExecutor() as pool:
-                answers = [pool.submit(client.unmount, drain=True) for client in (first, second)]
-                for answer in answers:
+                for answer in [pool.submit(client.unmount, drain=True) for client in two]:
                     answer.result()
-            for client in (first, second):
+            late.unmount(drain=True)  # it is on its way out, and uploads
+            for client in (*two, late):
                 assert [*client.progress_until_end()][-1].waiting_files == 0
-        assert file_bucket.contents() == {"a": b"abc" * 100_000}
+        assert file_bucket.contents() == {"a": content}
 
 
 def test_umount_of_a_busy_mount_is_refused(file_bucket: Bucket) -> None:

@@ -80,7 +80,8 @@ def _fail(error: BaseException, settings: MountSettings, report: Callable[[Outco
         log.error("%s", sentence)
     else:
         log.critical("internal error", exc_info=error)
-        sentence = f"{sentence.removesuffix('; please report it.')}; the details are in {settings.log_path}."
+        what = sentence.removesuffix("; please report it.").removesuffix(".")
+        sentence = f"{what}; the details are in {settings.log_path}."
     report(Outcome(status=status, sentence=sentence))
     return status
 

@@ -10,6 +10,7 @@ import pytest
 from objfs_cache.directory import (
     FORMAT_VERSION,
     CacheBusyError,
+    CacheError,
     CacheFormatError,
     CacheUnsafeError,
     open_cache_directory,
@@ -53,3 +54,10 @@ def test_no_symlinks_and_no_files(tmp_path: Path) -> None:
     for name in ("link", "file"):
         with pytest.raises(CacheUnsafeError), open_cache_directory(tmp_path / name):
             pass
+
+
+def test_what_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "cache" / "lock").mkdir(parents=True)
+    refused = pytest.raises(CacheError, match=r"cannot be used: Is a directory\.$")
+    with refused, open_cache_directory(tmp_path / "cache"):
+        pass
