@@ -47,6 +47,7 @@ log = logging.getLogger("objfs.app")
 
 SWITCH_INTERVAL_S = 0.0005  # design.md 8: worker threads keep the event loop waiting up to 5 ms otherwise
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_MEANINGLESS_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)  # of other file systems: here they end no mount
 
 
 def run_mount(settings: MountSettings, *, on_ready: Callable[[], None]) -> None:
@@ -57,6 +58,8 @@ def run_mount(settings: MountSettings, *, on_ready: Callable[[], None]) -> None:
         UsageError: the URL or an option is wrong.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    for number in _MEANINGLESS_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     trio.run(_run, settings, on_ready)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from objfs.cli import mounts
 from objfs.control import protocol
 from objfs.control.client import NoAnswerError, connect
-from objfs.errors import MountError
+from objfs.errors import MountError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +45,10 @@ def locate(text: str) -> Place:
 
     Raises:
         MountError: it is in no mount of objfs.
+        UsageError: it is empty, as an unset variable of a shell is.
     """
+    if not text:
+        raise UsageError("An empty path names nothing; is a variable unset?")
     path = mounts.resolve_mountpoint(Path(text))
     place = _place_of(path)
     if place is None:

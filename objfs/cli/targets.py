@@ -59,6 +59,8 @@ def find_target(text: str, flags: Mapping[str, str]) -> Target:
         MountError: there is neither.
         UsageError: the URL or a flag is wrong.
     """
+    if not text:
+        raise UsageError("An empty word names no mount; is a variable unset?")
     section = text if "/" not in text and text in mount_names(read_files(os.environ)) else None
     if section or "://" in text:
         layer = gather(section, flags)

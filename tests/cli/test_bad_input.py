@@ -24,6 +24,8 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["dismount", "/mnt"], USAGE, "no such command 'dismount'"),
     ([""], USAGE, "no such command ''"),
     (["--no-such"], USAGE, "no such option: --no-such"),
+    (["pin", ""], USAGE, "an empty path names nothing"),
+    (["flush", ""], USAGE, "an empty word names no mount"),
     (["status", "-q"], USAGE, "no such option: -q"),
     (["status", "a", "b"], USAGE, "unexpected extra argument"),
     (["status", "--json=3"], USAGE, "does not take a value"),

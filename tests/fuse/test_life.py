@@ -343,6 +343,14 @@ def test_umount_cleans_a_dead_mountpoint(file_bucket: Bucket) -> None:
         assert list(mount.path.iterdir()) == []
 
 
+def test_signals_that_mean_nothing_here_end_no_mount(file_bucket: Bucket) -> None:
+    with mounted(file_bucket.url) as mount:
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(mount.pid, number)
+        (mount.path / "still").write_text("here")
+        assert os.listdir(mount.path) == ["still"]
+
+
 def test_second_signal_ends_at_once(minio_bucket: Bucket, minio: servers.Server) -> None:
     with Gate(minio.host) as gate:
         url = minio_bucket.url.replace(minio.host, gate.host)
