@@ -273,7 +273,7 @@ class StagedFile:
     def discard(self) -> None:
         """Give the file up, once nobody pins it: its bytes are in the bucket, or nobody wants them."""
         self._is_doomed = True
-        if self._pins or self._staging.keeps(self):
+        if self._pins:
             return
         self.close()
         self._staging.account(-self.extents.total_bytes)

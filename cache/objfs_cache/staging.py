@@ -42,7 +42,6 @@ class Staging:
         self._ids = itertools.count(next_id)
         self._journal = journal
         self._used_bytes = 0
-        self._kept: list[StagedFile] | None = None
         self._doomed: list[Path] = []
         self._until_check_bytes = 0
 
@@ -108,27 +107,6 @@ class Staging:
         staged.sealed = staged.is_lost = True
         self.account(staged.extents.total_bytes)
         return staged
-
-    @contextmanager
-    def keeping(self) -> Iterator[None]:
-        """Files discarded within the block are deleted at its end, or not at all if it fails."""
-        if self._kept is not None:
-            yield
-            return
-        self._kept = []
-        try:
-            yield
-            kept, self._kept = self._kept, None
-        finally:
-            self._kept = None
-        for staged in kept:
-            staged.discard()
-
-    def keeps(self, staged: StagedFile) -> bool:
-        """Whether the file is to be deleted later."""
-        if self._kept is not None and staged not in self._kept:
-            self._kept.append(staged)
-        return self._kept is not None
 
     def doom(self, path: Path) -> None:
         """Have a file deleted by the next `sweep` or at the next start: that takes long for a large one."""

@@ -94,15 +94,6 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What became of one rule for one file; `why_not` is None where it fits."""
-
-    number: int
-    rule: Rule
-    why_not: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSet:
     """The rules of a mount.
 
@@ -131,15 +122,6 @@ class RuleSet:
         most = max((_pairs_bytes(rule.treatment.metadata) for rule in self.rules), default=0)
         origin = len(ORIGIN_METADATA) + len(self.origin) if self.origin else 0
         return most + origin + _EXPIRY_AND_DIGEST_BYTES
-
-    def judge(self, path: str, size_bytes: int) -> list[Verdict]:
-        """Each rule until the first that fits, which then is the last."""
-        verdicts: list[Verdict] = []
-        for number, rule in enumerate(self.rules, start=1):
-            verdicts.append(Verdict(number=number, rule=rule, why_not=rule.why_not(path, size_bytes)))
-            if verdicts[-1].why_not is None:
-                break
-        return verdicts
 
     def treat(self, path: str, size_bytes: int, overrides: Mapping[str, object] | None = None) -> Treatment:
         """How a file is to be stored."""

@@ -17,7 +17,6 @@ from objfs_cache.staged import NoSpaceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
 
     from objfs.read.reader import Reader
     from objfs.read.window import ReadStream
@@ -48,10 +47,6 @@ class Contents:
     def new_stream(self) -> ReadStream:
         """The read-ahead state of one handle."""
         return self._reader.new_stream()
-
-    def staged_files_kept(self) -> AbstractContextManager[None]:
-        """Staged files that are discarded in the block are deleted at its end: the journal comes first."""
-        return self._staging.keeping()
 
     async def read(self, node: FileNode, stream: ReadStream, offset: int, length: int) -> bytes:
         """Bytes at an offset; short only at the end of the file.

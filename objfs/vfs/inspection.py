@@ -48,10 +48,9 @@ class FileStatus:
         staged_bytes: bytes on the local disk that the store has not got.
         cached_bytes, memory_bytes: of the version in the store, on the local disk and in memory.
         etag, modified_s: of the version in the store that this mount knows; None if nothing was stored yet.
-        stored_bytes, content_bytes: size of its object, and of what that holds (compressed ones hold more).
         remote: the store's answer just now: does it hold that version.
         stored_bytes, content_bytes: size of its object, and of what that holds (more if it is compressed).
-            when it vanishes.
+        treatment: how it is stored other than by default, and when it vanishes.
         entries, waiting_below: of directories: names that are known, and whether changes below wait.
     """
 
