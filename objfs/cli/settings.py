@@ -134,21 +134,20 @@ def _needed(layer: Layer, key: str, name: str) -> str:
 
 def _refuse_nesting(settings: MountSettings, store: StoreUrl) -> None:
     """A mount with its own store, cache or log below it waits for itself; a store would show its cache."""
-    mountpoint = ("mountpoint", settings.mountpoint)
-    cache = ("cache", settings.cache_path)
-    pairs = [(mountpoint, cache)]
+    mountpoint = settings.mountpoint  # resolved already; an earlier mount there may hang, and is not touched
+    cache = ("cache", _real(settings.cache_path, mountpoint))
+    pairs = [(("mountpoint", mountpoint), cache)]
     if store.scheme == "file":
-        folder = ("store", Path(store.bucket))
-        pairs += [(mountpoint, folder), (cache, folder)]
+        folder = ("store", _real(Path(store.bucket), mountpoint))
+        pairs += [(("mountpoint", mountpoint), folder), (cache, folder)]
     for (name, path), (other_name, other_path) in pairs:
-        if _one_contains_the_other(path, other_path):
+        if path.is_relative_to(other_path) or other_path.is_relative_to(path):
             raise UsageError(
                 f"the {name} {path} and the {other_name} {other_path} contain one another; separate them."
             )
-    if Path(os.path.realpath(settings.log_path)).is_relative_to(settings.mountpoint):
+    if _real(settings.log_path, mountpoint).is_relative_to(mountpoint):
         raise UsageError(f"the log {settings.log_path} is below the mountpoint; keep it elsewhere.")
 
 
-def _one_contains_the_other(first: Path, second: Path) -> bool:
-    real = [os.path.realpath(first), os.path.realpath(second)]
-    return os.path.commonpath(real) in real
+def _real(path: Path, mountpoint: Path) -> Path:
+    return path if path.is_relative_to(mountpoint) else Path(os.path.realpath(path))

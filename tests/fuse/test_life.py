@@ -321,7 +321,7 @@ def test_a_mount_that_dies_while_it_is_looked_at_is_mounted_again(file_bucket: B
 
 
 def test_a_stopped_daemon_does_not_hang_the_commands(file_bucket: Bucket) -> None:
-    with mounted(file_bucket.url) as mount:
+    with mounted(file_bucket.url, metadata_ttl="0s") as mount:  # so that the kernel knows nothing by heart
         pid = mount.pid
         os.kill(pid, signal.SIGSTOP)
         try:
