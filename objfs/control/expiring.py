@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from objfs.errors import NotFoundError
+from objfs.store.values import MAX_DELETE_KEYS
 from objfs.upload.expiry import has_expired, read_expiry
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from objfs.store.values import ObjectInfo
 
 HEADS_AT_ONCE = 32  # as many requests as a mount has at a time
-BATCH_KEYS = 1000  # S3: most keys of one DeleteObjects request
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,7 +62,7 @@ def delete_expired(store: ObjectStore, counts: ExpiryCounts, on_progress: Callab
     batch: list[ObjectInfo] = []
     for info in find_expired(store, counts, on_progress):
         batch.append(info)
-        if len(batch) == BATCH_KEYS:
+        if len(batch) == MAX_DELETE_KEYS:
             _delete(store, batch, counts)
             batch = []
             on_progress()

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from objfs.doctor.findings import Finding, ok, skipped, warning
 from objfs.doctor.tracking import PREFIX
 from objfs.errors import ObjectStoreError
+from objfs.store.values import MAX_DELETE_KEYS
 
 if TYPE_CHECKING:
     from objfs.store.protocol import ObjectStore
 
 LEFT_AFTER_S = 86400.0  # no trial takes so long
 KINDS = ("bench-", "doctor-", "probe-")
-BATCH = 1000  # S3: most keys of one DeleteObjects request
 _NAME = "left trials"
 
 
@@ -23,7 +23,9 @@ def examine_leftovers(store: ObjectStore, *, clean: bool) -> Finding:
     try:
         keys = [key for kind in KINDS for key in _old_keys(store, PREFIX + kind)]
         if keys and clean:
-            batches = [keys[start : start + BATCH] for start in range(0, len(keys), BATCH)]
+            batches = [
+                keys[start : start + MAX_DELETE_KEYS] for start in range(0, len(keys), MAX_DELETE_KEYS)
+            ]
             failed = sum(len(store.delete(batch)) for batch in batches)
             if failed:
                 return warning(_NAME, f"{failed} cannot be deleted", "the right s3:DeleteObject is needed")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from objfs.errors import ObjectStoreError
 from objfs.store.forward import ForwardingStore, RequestKind
 from objfs.store.retry import RetryingStore, RetryPolicy
+from objfs.store.values import MAX_DELETE_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +32,6 @@ _WRITES = frozenset(
     }
 )
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_BATCH = 1000  # S3: most keys of one DeleteObjects request
 _CLEAN_POLICY = RetryPolicy(max_attempts=5, deadline_s=20.0)
 PREFIX = ".objfs/"  # not shown in a mount
 
@@ -57,8 +57,8 @@ class TrackingStore(ForwardingStore):
                             multipart.abort(key, upload.upload_id)
         keys = sorted(self._keys)
         left: list[str] = []
-        for start in range(0, len(keys), _BATCH):
-            batch = keys[start : start + _BATCH]
+        for start in range(0, len(keys), MAX_DELETE_KEYS):
+            batch = keys[start : start + MAX_DELETE_KEYS]
             try:
                 left += [failure.key for failure in store.delete(batch)]
             except ObjectStoreError:

@@ -14,6 +14,7 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 TIB = 1024 * GIB
+MAX_DELETE_KEYS = 1000  # S3: most keys of one DeleteObjects request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from objfs.store.values import MAX_DELETE_KEYS
+
 if TYPE_CHECKING:
     from objfs.upload.outage import Outage
     from objfs.upload.ready import Line, ReadyQueue
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
 BUSY_S = 0.25  # a program changed something so lately that it is probably not done
 BUSY_PATIENCE_S = 4.0  # changes rest so much longer meanwhile
 BUSY_OPERATIONS = 3  # under way meanwhile: programs first, they share processor and interpreter with uploads
-DELETE_BATCH = 1000  # S3: most keys of one DeleteObjects request
 COMPANY_S = 1.0  # while a program is removing, deletes wait so long for others, which come so much earlier
 
 
@@ -56,7 +57,7 @@ class Pace:
         """Most deletes to begin at once: none while more are to be expected, which can go in one request."""
         if not self._hurried and self._departs_at(waiting) + self.patience_s > self._now:
             return 0
-        return 1 if self._outage.lasts else DELETE_BATCH
+        return 1 if self._outage.lasts else MAX_DELETE_KEYS
 
     @property
     def patience_s(self) -> float:
@@ -82,6 +83,6 @@ class Pace:
         start = waiting.next_start()
         if start is None:
             return math.inf
-        if len(waiting) >= DELETE_BATCH:
+        if len(waiting) >= MAX_DELETE_KEYS:
             return start
         return max(start, min(start + COMPANY_S, self._removed_until))

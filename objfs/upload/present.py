@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import trio
-
 from objfs.errors import NotFoundError
+from objfs.store.listing import MAX_PAGE_KEYS
+from objfs.store.parallel import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from objfs.store.values import Version
 
 HEADS_MAX = 4  # so few keys are asked for one by one; of more, one listing tells a thousand
-PAGE_KEYS = 1000  # S3: most keys of one page
 PARALLEL_HEADS = 32
 
 
@@ -28,18 +27,14 @@ async def present_versions(store: AsyncObjectStore, keys: Sequence[str]) -> dict
     is_told = capabilities.listing_ordered and capabilities.listing_consistent
     if len(wanted) > HEADS_MAX and is_told:
         found, unknown = await _listed(store, wanted)
-    limit = trio.CapacityLimiter(PARALLEL_HEADS)
 
     async def head(key: str) -> None:
-        async with limit:
-            try:
-                found[key] = (await store.head(key)).version
-            except NotFoundError:
-                return
+        try:
+            found[key] = (await store.head(key)).version
+        except NotFoundError:
+            return
 
-    async with trio.open_nursery() as nursery:
-        for key in unknown:
-            nursery.start_soon(head, key)
+    await for_each(unknown, head, at_once=PARALLEL_HEADS)
     return found
 
 
@@ -51,7 +46,7 @@ async def _listed(store: AsyncObjectStore, wanted: list[str]) -> tuple[dict[str,
     after = wanted[0][:-1] if len(prefix) < len(wanted[0]) else ""  # sorts before all of them
     token: str | None = None
     last = ""
-    for _ in range(1 + 2 * len(wanted) // PAGE_KEYS):
+    for _ in range(1 + 2 * len(wanted) // MAX_PAGE_KEYS):
         page = await store.list(prefix, start_after="" if token else after, page=token)
         found.update({info.key: info.version for info in page.objects if info.key in names})
         token = page.next_page

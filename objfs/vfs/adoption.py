@@ -167,8 +167,7 @@ class Adoption:
 
 def hide(ledger: Ledger, parent: DirectoryNode, name: str) -> None:
     """A name is gone here; listings are believed about it once the store has been told all about it."""
-    waits = ledger.concerns(f"{parent.path}/{name}".lstrip("/"))
-    parent.gone[name] = PENDING if waits else trio.current_time()
+    parent.gone[name] = PENDING if ledger.concerns(parent.path_of(name)) else trio.current_time()
 
 
 def stored_below(node: Node) -> None:

@@ -55,7 +55,7 @@ class Changes:
         staged = node.layers[0] if node.layers else None
         try:
             operation = self.ledger.put(
-                _path_in(parent, name),
+                parent.path_of(name),
                 options=encode(node.attributes, name),
                 base=parent.free_base(name),
                 staged=staged,
@@ -72,7 +72,7 @@ class Changes:
 
     def mkdir(self, parent: DirectoryNode, name: str, node: DirectoryNode) -> None:
         """A new directory."""
-        path = _path_in(parent, name)
+        path = parent.path_of(name)
         with self.ledger.step():
             self._delete_expired(parent, name)
             leaving = self.ledger.leaving(path)
@@ -236,7 +236,7 @@ class Changes:
         with self.ledger.step():
             operation = self.ledger.rename(
                 source,
-                _path_in(parent, name),
+                parent.path_of(name),
                 source_base=node.base(),
                 base=base,
                 options=encode(attributes, name),
@@ -265,7 +265,7 @@ class Changes:
             if target is not None:
                 self.ledger.rmdir(target.path)
             self._delete_expired(parent, name)
-            operation = self.ledger.rename_tree(source, _path_in(parent, name), local=node.local)
+            operation = self.ledger.rename_tree(source, parent.path_of(name), local=node.local)
             marker = self._keep(old_parent, without=node) if old_parent not in (None, parent) else None
         parent.expired.pop(name, None)
         if target is not None:
@@ -279,7 +279,7 @@ class Changes:
         """What has expired makes room for something that cannot replace it."""
         base = parent.free_base(name)
         if base.version is not None:
-            self.ledger.delete(_path_in(parent, name), base=base)
+            self.ledger.delete(parent.path_of(name), base=base)
 
     def _release(self, node: FileNode) -> None:
         """The name is gone, perhaps with an upload still to come: what is written now is no part of it."""
@@ -341,7 +341,3 @@ class Changes:
             if operation.staged is node.layers[0] and operation.state is State.WAITING:
                 return operation
         return None
-
-
-def _path_in(parent: DirectoryNode, name: str) -> str:
-    return f"{parent.path}/{name}".lstrip("/")

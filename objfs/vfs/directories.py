@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.errors import NotFoundError, ObjectStoreError, StaleVersionError
+from objfs.store.listing import MAX_PAGE_KEYS
+from objfs.store.parallel import for_each
 from objfs.vfs.expiring import PROVE_AT_ONCE, Expiring
 from objfs.vfs.freshness import Freshness
 from objfs.vfs.last_known import LastKnown
@@ -37,7 +39,6 @@ PROVE_TRIES = 5  # another version may take the name while one is being looked a
 BURST_AFTER = 8  # so many probes of one directory, one soon after the other, and it is listed
 BURST_PER_PAGE = 2  # and so many more for each page that the listing will have
 BURST_WITHIN_S = 1.0
-PAGE_KEYS = 1000  # S3: most keys of one page
 ABSENT_MAX = 10_000  # remembered negative answers per directory
 
 
@@ -129,7 +130,7 @@ class Directories:
             parent.probes = 0
         parent.probed_at = now
         parent.probes += 1
-        pages = len(parent.children) // PAGE_KEYS
+        pages = len(parent.children) // MAX_PAGE_KEYS
         if parent.probes == BURST_AFTER + BURST_PER_PAGE * pages and parent not in self._listing:
             self._nursery.start_soon(self._list_quietly, parent)
 
@@ -240,12 +241,4 @@ class Directories:
     async def _ask_for_ours(self, directory: DirectoryNode, listing: Listing) -> None:
         """Ask for what we wrote lately and the listing lacks: some stores' listings come behind."""
         missing = [name for name, child in directory.children.items() if listing.may_lag(child)]
-        limit = trio.CapacityLimiter(PROVE_AT_ONCE)
-
-        async def ask(name: str) -> None:
-            async with limit:
-                await self._probe(directory, name)
-
-        async with trio.open_nursery() as nursery:
-            for name in missing:
-                nursery.start_soon(ask, name)
+        await for_each(missing, lambda name: self._probe(directory, name), at_once=PROVE_AT_ONCE)

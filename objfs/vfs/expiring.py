@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import trio
-
+from objfs.store.parallel import for_each
 from objfs.vfs.nodes import DirectoryNode, FileNode
 from objfs.vfs.treated import has_expired
 
@@ -46,15 +45,11 @@ class Expiring:
             for child in (files if self._rules.expires else ())
             if not child.proven and self._may_have_expired(child, now_s)
         ]
-        limit = trio.CapacityLimiter(PROVE_AT_ONCE)
-
-        async def prove(node: FileNode) -> None:
-            async with limit:
-                await self._last_known.or_stale(lambda: self._prover.prove(node))
-
-        async with trio.open_nursery() as nursery:
-            for child in doubtful:
-                nursery.start_soon(prove, child)
+        await for_each(
+            doubtful,
+            lambda child: self._last_known.or_stale(lambda: self._prover.prove(child)),
+            at_once=PROVE_AT_ONCE,
+        )
         for child in files:
             self.expire(child)
 

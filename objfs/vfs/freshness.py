@@ -60,6 +60,6 @@ class Freshness:
         until = parent.gone.get(name)
         if until is None:
             return False
-        if until == PENDING and not self._hides(f"{parent.path}/{name}".lstrip("/")):
+        if until == PENDING and not self._hides(parent.path_of(name)):
             until = parent.gone[name] = trio.current_time()
         return until > begun_at

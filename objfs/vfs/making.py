@@ -57,7 +57,7 @@ class Maker:
         node = self._tree.new_file(text, self.new_attributes(parent, mode, caller))
         try:
             node.version = await self._uploader.claim(
-                f"{parent.path}/{text}".lstrip("/"), encode(node.attributes, text), parent.free_base(text)
+                parent.path_of(text), encode(node.attributes, text), parent.free_base(text)
             )
             self._places.check_new(parent, text)
         except BaseException as error:

@@ -172,6 +172,10 @@ class DirectoryNode(Node):
     walked_at: float = NEVER
     opened_children: int = 0
 
+    def path_of(self, name: str) -> str:
+        """Path below the mount's root of what has, or may get, a name here."""
+        return f"{self.path}/{name}".lstrip("/")
+
     @property
     def prefix(self) -> str:
         """Key prefix of the content in the store."""

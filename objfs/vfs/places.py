@@ -75,10 +75,8 @@ class Places:
         self.check_reserved(parent, name)
         if name in parent.children:
             raise OSError(errno.EEXIST, "exists")
-        if parent.parent is None and parent is not self._tree.root:
-            raise OSError(errno.ENOENT, "the directory was removed")
-        if len(f"{parent.path}/{name}/".encode()) > self._max_key_bytes:
-            raise OSError(errno.ENAMETOOLONG, "the key would be longer than the store can hold")
+        self._check_parent(parent)
+        self._check_key(parent, name)
 
     def check_reserved(self, parent: DirectoryNode, name: str) -> None:
         """Refuse the one name in the root that is the mount's own."""
@@ -89,15 +87,13 @@ class Places:
         """The world may have changed since the names were looked up."""
         if node.parent is None or parent.children.get(name) is not target:
             raise OSError(errno.ESTALE, "the names changed meanwhile")
-        if parent.parent is None and parent is not self._tree.root:
-            raise OSError(errno.ENOENT, "the directory was removed")
+        self._check_parent(parent)
         above: Node | None = parent
         while above is not None:
             if above is node:
                 raise OSError(errno.EINVAL, "a directory cannot move into itself")
             above = above.parent
-        if len(f"{parent.path}/{name}/".encode()) > self._max_key_bytes:
-            raise OSError(errno.ENAMETOOLONG, "the key would be longer than the store can hold")
+        self._check_key(parent, name)
 
     async def check_empty(self, node: DirectoryNode) -> None:
         """Refuse a directory that has entries, or keys that cannot be shown."""
@@ -105,3 +101,11 @@ class Places:
         await self._directories.expiring.expire_in(node)
         if node.children or node.hidden:
             raise OSError(errno.ENOTEMPTY, "not empty")
+
+    def _check_parent(self, parent: DirectoryNode) -> None:
+        if parent.parent is None and parent is not self._tree.root:
+            raise OSError(errno.ENOENT, "the directory was removed")
+
+    def _check_key(self, parent: DirectoryNode, name: str) -> None:
+        if len(f"{parent.path}/{name}/".encode()) > self._max_key_bytes:
+            raise OSError(errno.ENAMETOOLONG, "the key would be longer than the store can hold")

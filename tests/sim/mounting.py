@@ -144,8 +144,8 @@ def small_world(seed: int) -> Iterator[None]:
         patch(objfs.upload.transfer, "SINGLE_PUT_BYTES", 48 * KIB)
         patch(objfs.upload.transfer, "FILL_BYTES", 8 * KIB)
         patch(objfs.upload.transfer, "COPY_PART_BYTES", 16 * KIB)
-        patch(objfs.upload.pacing, "DELETE_BATCH", 5)
-        patch(objfs.upload.removal, "BATCH", 5)
+        patch(objfs.upload.pacing, "MAX_DELETE_KEYS", 5)
+        patch(objfs.upload.removal, "MAX_DELETE_KEYS", 5)
         patch(objfs.vfs.content, "COPY_LAYER_BYTES", 24 * KIB)
         patch(objfs.vfs.content, "INLINE_BYTES", 8 * KIB)
         yield
