@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from objfs.upload.bases import is_within
-from objfs.upload.moving import is_leaving, leaving
+from objfs.upload.moving import leaving, moves_before
 from objfs.upload.operations import UNKNOWN, Base, Kind, Operation, State
 from objfs.upload.superseding import supersede
 
@@ -282,9 +282,9 @@ class Ledger:
         """Names directly below a path that operations before a seq are still to empty or remove."""
         return leaving(self._book.order, path, before=before)
 
-    def is_leaving(self, path: str, *, before: float = math.inf) -> bool:
-        """Whether all that the store has below a path is to be moved away by operations before a seq."""
-        return is_leaving(self._book.order, path, before=before)
+    def moves_before(self, operation: Operation) -> list[Operation]:
+        """Renames of directories at or above its path that it waits for, in order."""
+        return moves_before(self._book.order, operation)
 
     # -- parts --------------------------------------------------------------------------------------
 

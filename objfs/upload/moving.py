@@ -21,12 +21,15 @@ def leaving(order: Order, path: str, *, before: float) -> set[str]:
     return found
 
 
-def is_leaving(order: Order, path: str, *, before: float) -> bool:
-    """Whether all that the store has below a path is to be moved away by operations before a seq."""
-    last: Operation | None = None
-    for operation in {*order.covering(path), *order.below(path)}:
-        if operation.kind is Kind.RENAME_TREE and operation.seq < before:
-            is_above = is_within(path, operation.source) or is_within(path, operation.path)
-            if is_above and (last is None or last.seq < operation.seq):
-                last = operation
-    return last is not None and is_within(path, last.source)
+def moves_before(order: Order, operation: Operation) -> list[Operation]:
+    """Renames of directories at or above an operation's path that it waits for, in order.
+
+    While there are any, nothing that was made later below that path can have been stored.
+    """
+    moves = [
+        one
+        for one in order.predecessors(operation)
+        if one.kind is Kind.RENAME_TREE
+        and (is_within(operation.path, one.source) or is_within(operation.path, one.path))
+    ]
+    return sorted(moves, key=lambda one: one.seq)

@@ -125,7 +125,7 @@ class Adoption:
                 node.listed_at = node.changed_at
         node.checked_at = node.changed_at
         self._tree.settle_place(node)
-        stored_below(node)
+        stored_below(self._ledger, node)
         for moved in self._tree.walk(node) if operation.kind is Kind.RENAME_TREE else ():
             if isinstance(moved, DirectoryNode):
                 for name in moved.gone:  # removed under the old path
@@ -148,7 +148,7 @@ class Adoption:
         self._tree.displaced.add(node)
         self._tree.settle_place(node)
         node.checked_at = node.changed_at
-        stored_below(node)
+        stored_below(self._ledger, node)
         node.modified_ns = 0
         if operation.staged is not None and operation.staged in node.layers:
             self._adopt(node, operation.staged)
@@ -170,12 +170,15 @@ def hide(ledger: Ledger, parent: DirectoryNode, name: str) -> None:
     parent.gone[name] = PENDING if ledger.concerns(parent.path_of(name)) else trio.current_time()
 
 
-def stored_below(node: Node) -> None:
-    """The directories above exist in the store since now: listings begun earlier may not know them."""
+def stored_below(ledger: Ledger, node: Node) -> None:
+    """The directories above exist in the store since now: listings begun earlier may not know them.
+
+    But for those made where others are still to be moved away: what was stored was stored elsewhere.
+    """
     above = node.parent
     while above is not None and above.parent is not None:
         above.changed_at = node.changed_at
-        if above.local:
+        if above.local and not any(ledger.moves_before(one) for one in above.pending()):
             above.local = False
             above.listed_at = node.changed_at
         above = above.parent

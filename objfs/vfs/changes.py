@@ -89,7 +89,7 @@ class Changes:
         self._tree.attach(parent, name, node)
         node.proven = True
         node.checked_at = node.changed_at = trio.current_time()
-        stored_below(node)
+        stored_below(self.ledger, node)
         parent.attributes.touch(content=True)
 
     # -- content ------------------------------------------------------------------------------------

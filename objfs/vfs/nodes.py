@@ -290,7 +290,15 @@ class Tree:
         self.attach(parent, name, node)
         if isinstance(node, DirectoryNode) and not stays:
             node.origin = None
+            self._renew(node)
             self._place_by_path(node)
+
+    def _renew(self, top: DirectoryNode) -> None:
+        """What is made here only now has not to do with moves that are still to come from its place."""
+        epoch = next(self._epochs)
+        for node in self.walk(top):
+            if isinstance(node, DirectoryNode):
+                node.epoch = epoch
 
     def tree_moved(self, old_prefix: str, new_prefix: str, *, epoch: int) -> None:
         """All objects below a prefix are elsewhere in the store now, but for directories made since."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
+from objfs.upload.bases import is_within
 from objfs.upload.operations import Kind, Operation
 from objfs.vfs.attributes import Attributes, Defaults, decode_options, default_attributes
 from objfs.vfs.nodes import PENDING, DirectoryNode, FileNode, Node, Tree
@@ -80,7 +81,7 @@ class _Replay:
         if not isinstance(node, DirectoryNode):
             self._remove(parent, name)
             node = self._tree.new_directory(name, attributes)
-            node.local = self._ledger.is_leaving(operation.path, before=operation.seq)
+            node.local = self._is_empty_place(operation)
             is_new = node.local or operation.base.absent
             (self._tree.attach_new if is_new else self._tree.attach)(parent, name, node)
             leaving = self._ledger.leaving(operation.path, before=operation.seq)
@@ -88,6 +89,11 @@ class _Replay:
         node.attributes = attributes
         node.proven = True
         self._owners.restore(operation, node)
+
+    def _is_empty_place(self, operation: Operation) -> bool:
+        """Whether a directory was made (not only changed) where the store still has others' content."""
+        moves = self._ledger.moves_before(operation)
+        return bool(moves) and (operation.base.absent or is_within(operation.path, moves[-1].source))
 
     def _delete(self, operation: Operation) -> None:
         parent, name = self._place(operation.path)

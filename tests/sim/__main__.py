@@ -11,7 +11,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from tests.sim.others import OthersPlan, simulate_others, with_stalls
-from tests.sim.simulation import Plan, simulate, with_a_bad_disk
+from tests.sim.simulation import Plan, simulate, with_a_bad_disk, with_moves
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,11 @@ def _stalls(seed: int, log: Callable[[str], None]) -> None:
     simulate_others(with_stalls(OthersPlan.of(seed)), log)
 
 
-KINDS = {"plain": _plain, "others": _others, "disk": _disk, "stalls": _stalls}
+def _moves(seed: int, log: Callable[[str], None]) -> None:
+    simulate(with_moves(Plan.of(seed)), log)
+
+
+KINDS = {"plain": _plain, "others": _others, "disk": _disk, "stalls": _stalls, "moves": _moves}
 
 
 def _tell(line: str) -> None:

@@ -12,50 +12,72 @@ from tests.sim.model import File, Folder, Model, Op
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 NAMES = ("a", "b", "c", "d", "e", "f.txt")
 SIZES = (0, 1, 10, 300, 5 * KIB, 9 * KIB, 30 * KIB, 60 * KIB, 130 * KIB)
 MODES = (0o600, 0o640, 0o644, 0o755)
 MAX_DEPTH = 3
 MAX_OPEN = 4
+EVERYTHING = {
+    "save": 6,
+    "replace": 4,
+    "shuffle": 2,
+    "patch": 3,
+    "keep_open": 2,
+    "use_open": 6,
+    "close_one": 3,
+    "rename": 6,
+    "unlink": 4,
+    "remake": 2,
+    "mkdir": 4,
+    "rmdir": 2,
+    "clear": 1,
+    "symlink": 1,
+    "attributes": 3,
+    "truncate": 2,
+    "look": 6,
+    "rest": 4,
+}
+MOVES = {
+    "save": 4,
+    "rename": 4,
+    "rename_folder": 8,
+    "swap": 3,
+    "unlink": 2,
+    "remake": 5,
+    "mkdir": 8,
+    "rmdir": 3,
+    "clear": 3,
+    "symlink": 4,
+    "attributes": 3,
+    "look": 3,
+    "rest": 2,
+}
 
 
 @dataclass
 class Program:
-    """An endless sequence of operations below one folder, chosen by dice and by what is there."""
+    """An endless sequence of operations below one folder, chosen by dice and by what is there.
+
+    Attributes:
+        habits: names of methods, with their weights.
+        names: of what it makes.
+    """
 
     dice: random.Random
     model: Model
     prefix: str = ""
+    habits: Mapping[str, int] = field(default_factory=lambda: EVERYTHING)
+    names: Sequence[str] = NAMES
     _serial: Iterator[int] = field(default_factory=itertools.count)
     _slots: Iterator[int] = field(default_factory=itertools.count)
 
     def operations(self) -> Iterator[Op]:
         """Operations; each is chosen after the one before was applied to the model."""
-        habits = (
-            (self._save, 6),
-            (self._replace, 4),
-            (self._shuffle, 2),
-            (self._patch, 3),
-            (self._keep_open, 2),
-            (self._use_open, 6),
-            (self._close_one, 3),
-            (self._rename, 6),
-            (self._unlink, 4),
-            (self._remake, 2),
-            (self._mkdir, 4),
-            (self._rmdir, 2),
-            (self._clear, 1),
-            (self._symlink, 1),
-            (self._attributes, 3),
-            (self._truncate, 2),
-            (self._look, 6),
-            (self._rest, 4),
-        )
-        kinds, weights = zip(*habits, strict=True)
+        kinds, weights = zip(*self.habits.items(), strict=True)
         while True:
-            yield from self.dice.choices(kinds, weights)[0]()
+            yield from getattr(self, f"_{self.dice.choices(kinds, weights)[0]}")()
 
     def close_all(self) -> Iterator[Op]:
         """Close what is open."""
@@ -124,6 +146,19 @@ class Program:
         if source != self.prefix.rstrip("/"):
             yield Op("rename", source, self._path(), flags=flags)
 
+    def _rename_folder(self) -> Iterator[Op]:
+        yield Op(
+            "rename", self._some_folder() or self._path(), self.dice.choice((self._path(), self._some_path()))
+        )
+
+    def _swap(self) -> Iterator[Op]:
+        """A directory takes the place of another, and gets what that one has."""
+        path, other = self._some_folder(), self._some_folder()
+        if path and other:
+            yield Op("rename", path, self._path())
+            yield Op("rename", other, path)
+            yield Op("mkdir", f"{path}/{self.dice.choice(self.names)}", number=0o755)
+
     def _unlink(self) -> Iterator[Op]:
         yield Op("unlink", self.dice.choice((self._some_file(), self._path())))
 
@@ -137,7 +172,7 @@ class Program:
         else:
             yield from self._remove_tree(path)
         yield Op("mkdir", path, number=0o755)
-        yield from self._write_file(f"{path}/{self.dice.choice(NAMES)}", self._size())
+        yield from self._write_file(f"{path}/{self.dice.choice(self.names)}", self._size())
 
     def _mkdir(self) -> Iterator[Op]:
         yield Op("mkdir", self._path(), number=self.dice.choice((0o700, 0o755)))
@@ -223,7 +258,7 @@ class Program:
         folder = self._some_folder()
         if folder.count("/") >= MAX_DEPTH - 1:
             folder = ""
-        return f"{folder or self.prefix.rstrip('/')}/{self.dice.choice(NAMES)}".lstrip("/")
+        return f"{folder or self.prefix.rstrip('/')}/{self.dice.choice(self.names)}".lstrip("/")
 
     def _some_path(self) -> str:
         return self._one_of(self._below()) or self._path()

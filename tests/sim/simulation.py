@@ -20,7 +20,7 @@ from objfs.upload.operations import ROOT_MARKER_KEY, State
 from tests.sim.client import Client
 from tests.sim.model import File, Folder, Model, Op
 from tests.sim.mounting import Caches, Disk, Mount, MountOptions, mortal, mounted, run
-from tests.sim.program import Program
+from tests.sim.program import MOVES, NAMES, Program
 from tests.sim.store import FAIR, KillSwitch, SimulatedStore, Weather, without_conditions
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Plan:
     content_etags: bool
     options: MountOptions
     disk_failures: float = 0.0
+    moves: bool = False
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -85,6 +86,19 @@ class Plan:
 def with_a_bad_disk(plan: Plan) -> Plan:
     """The same on a disk that fails now and then."""
     return replace(plan, disk_failures=random.Random(f"disk {plan.seed}").choice((0.003, 0.01, 0.03)))
+
+
+def with_moves(plan: Plan) -> Plan:
+    """Programs that move, remove and remake directories under few names, and many kills."""
+    dice = random.Random(f"moves {plan.seed}")
+    return replace(
+        plan,
+        moves=True,
+        operations=dice.choice((60, 150)),
+        kills=tuple(dice.randint(1, dice.choice((30, 100, 300))) for _ in range(dice.choice((2, 4, 6)))),
+        weather=dice.choice((FAIR, plan.weather, Weather(latency_s=(0.1, 1.0)))),
+        options=replace(plan.options, delay_s=dice.choice((0.0, 0.5, 5.0, 60.0))),
+    )
 
 
 @dataclass
@@ -139,6 +153,10 @@ class Simulation:
         clients = [Client(mount.filesystem) for _ in self.actors]
         for actor, client in zip(self.actors, clients, strict=True):
             await self._recover(actor, client)
+        if self.plan.moves:
+            await trio.sleep(self.dice.choice((0.0, 2 * self.plan.options.metadata_ttl_s)))
+            for actor, client in zip(self.actors, clients, strict=True):
+                self._compare(actor, await self._walk(actor, client), "a while after the start")
         self.disk.chance = self.plan.disk_failures
         share = self.plan.operations // (len(self.plan.kills) + 1) // len(self.actors) + 1
         async with trio.open_nursery() as nursery:
@@ -339,6 +357,8 @@ class Simulation:
         marked = top.children["c"] = Folder()
         marked.children["f.txt"] = _old_file(b"text", 0o600)
         program = Program(dice=random.Random(f"{prefix} {self.plan.seed}"), model=model, prefix=prefix)
+        if self.plan.moves:
+            program.habits, program.names = MOVES, NAMES[:4]
         return Actor(program=program, model=model, prefix=prefix)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.sim.others import OthersPlan, simulate_others, with_stalls
-from tests.sim.simulation import Plan, simulate, with_a_bad_disk
+from tests.sim.simulation import Plan, simulate, with_a_bad_disk, with_moves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +56,11 @@ FOUND_WITH_OTHERS = {
 
 FOUND_WITH_STALLS = {
     42: "a removed name whose upload was in conflict hid what somebody else had put there",
+}
+
+FOUND_WITH_MOVES = {
+    766: "after a restart a directory made anew showed what was still to be moved away from its place",
+    2250: "a new directory that took the place of a moving one was looked for where that one went",
 }
 
 FOUND_WITH_A_BAD_DISK = {
@@ -120,6 +125,17 @@ def test_found_once_with_stalls(seed: int) -> None:
     _simulate_stalls(seed)
 
 
+@pytest.mark.parametrize("first", range(0, SEEDS, PORTION))
+def test_promises_hold_while_directories_move(first: int) -> None:
+    for seed in range(first, first + PORTION):
+        _simulate_moves(seed)
+
+
+@pytest.mark.parametrize("seed", FOUND_WITH_MOVES)
+def test_found_once_with_moves(seed: int) -> None:
+    _simulate_moves(seed)
+
+
 def _simulate(seed: int) -> None:
     with _again("plain", seed):
         simulate(Plan.of(seed))
@@ -133,6 +149,11 @@ def _simulate_others(seed: int) -> None:
 def _simulate_stalls(seed: int) -> None:
     with _again("stalls", seed):
         simulate_others(with_stalls(OthersPlan.of(seed)))
+
+
+def _simulate_moves(seed: int) -> None:
+    with _again("moves", seed):
+        simulate(with_moves(Plan.of(seed)))
 
 
 def _simulate_with_a_bad_disk(seed: int) -> None:
