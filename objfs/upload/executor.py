@@ -70,12 +70,15 @@ class Executor:
                     self._progress.retry_later(operation, trio.current_time() + back_off_s(3), str(error))
 
     async def _attempt(self, operation: Operation) -> None:
+        key = operation.key
         try:
             await self._perform(operation)
         except JournalError:
             raise
         except Exception as group:  # noqa: BLE001  # sorted out there; nothing may end the loop
             await self._outcomes.sort_out(operation, first_error(group))
+        if operation.state is not State.SENT or operation.key != key:
+            self._transfer.give_up(key)
 
     async def _perform(self, operation: Operation) -> None:
         if operation.kind is Kind.RENAME_TREE:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 from contextlib import nullcontext
+from hashlib import md5
 from typing import TYPE_CHECKING
 
 import trio
+from zstandard import ZSTD_VERSION
 
 from objfs.codec.marks import content_version, marked
 from objfs.errors import CorruptError, NotFoundError, PreconditionFailedError
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from objfs.config.rules import Compression
     from objfs.store.protocol import AsyncMultipartApi, AsyncObjectStore
     from objfs.upload.operations import Operation
-    from objfs.upload.uploads import Uploads
+    from objfs.upload.uploads import Upload, Uploads
 
 FILL_BYTES = 8 * MIB  # one GET's worth of base bytes
 
@@ -109,6 +111,10 @@ class Transfer:
             made = await self._copy_in_parts(source_key, key, version, options, condition)
         return made.holding(version) if version is not None else made
 
+    def give_up(self, key: str) -> None:
+        """Nobody will try again to send what was begun to be sent under that key."""
+        self._uploads.give_up(key)
+
     async def compare(self, key: str, condition: Condition) -> None:
         """Check a condition by HEAD, for stores that would ignore it; a short window remains.
 
@@ -161,21 +167,22 @@ class Transfer:
         key = content.operation.key
         stored_bytes = 0
 
-        async def send(upload_id: str) -> list[Part]:
+        async def send(upload: Upload) -> list[Part]:
             nonlocal stored_bytes
             async with trio.open_nursery() as nursery:
                 sender = PartSender(
                     nursery,
                     multipart,
                     self._store.compose,
-                    key=key,
-                    upload_id=upload_id,
+                    upload,
+                    on_sent=self._uploads.sent,
                     slots=self._part_slots,
                 )
                 stored_bytes = await self._packer.pack_parts(content, packed, sender)
             return sender.parts
 
-        version = await self._in_parts(content.operation, multipart, options, send)
+        plan = (ZSTD_VERSION, packed, content.base)
+        version = await self._in_parts(content.operation, multipart, options, plan, send)
         return _checked(key, version, stored_bytes)
 
     # -- plain --------------------------------------------------------------------------------------
@@ -204,20 +211,20 @@ class Transfer:
     async def _put_parts(
         self, content: Content, plans: list[PartPlan], multipart: AsyncMultipartApi, options: PutOptions
     ) -> Version:
-        async def send(upload_id: str) -> list[Part]:
-            parts: dict[int, Part] = {}
-
+        async def send(upload: Upload) -> list[Part]:
             async def send_one(number: int, plan: PartPlan) -> None:
                 async with self._part_slots:
-                    parts[number] = await self._send_part(content, plan, number, multipart, upload_id)
+                    part = await self._send_part(content, plan, number, multipart, upload.upload_id)
+                self._uploads.sent(upload, part)
                 self._on_bytes(plan.byte_range.length)
 
             async with trio.open_nursery() as nursery:
                 for number, plan in enumerate(plans, start=1):
-                    nursery.start_soon(send_one, number, plan)
-            return [parts[number] for number in sorted(parts)]
+                    if number not in upload.parts:
+                        nursery.start_soon(send_one, number, plan)
+            return [upload.parts[number] for number in sorted(upload.parts)]
 
-        return await self._in_parts(content.operation, multipart, options, send)
+        return await self._in_parts(content.operation, multipart, options, (plans, content.base), send)
 
     async def _send_part(
         self,
@@ -253,33 +260,39 @@ class Transfer:
         operation: Operation,
         multipart: AsyncMultipartApi,
         options: PutOptions,
-        send: Callable[[str], Awaitable[list[Part]]],
+        plan: object,
+        send: Callable[[Upload], Awaitable[list[Part]]],
     ) -> Version:
-        """A multipart upload of the parts that `send(upload id)` sends, conditional on the base."""
+        """A multipart upload of the parts that `send` sends, conditional on the base.
+
+        Cut short by an outage, or by a kill, it is gone on with if options and `plan` are the same then.
+        """
         condition = operation.base.condition
         if not self._store.capabilities.complete_conditions:
             await self.compare(operation.key, condition)  # before all the bytes are sent for nothing
-        return await self._complete(multipart, operation.key, options, condition, send)
+        told = md5(repr((options, plan)).encode(), usedforsecurity=False).hexdigest()
+        upload = await self._uploads.begin(
+            multipart, operation.key, options, token=operation.token, plan=told
+        )
+        return await self._complete(multipart, upload, condition, send)
 
     async def _complete(
         self,
         multipart: AsyncMultipartApi,
-        key: str,
-        options: PutOptions,
+        upload: Upload,
         condition: Condition,
-        send: Callable[[str], Awaitable[list[Part]]],
+        send: Callable[[Upload], Awaitable[list[Part]]],
     ) -> Version:
-        upload_id = await self._uploads.begin(multipart, key, options)
         try:
-            parts = await send(upload_id)
+            parts = await send(upload)
             if not self._store.capabilities.complete_conditions:
-                await self.compare(key, condition)
+                await self.compare(upload.key, condition)
                 condition = ANY
-            made = await multipart.complete(key, upload_id, parts, condition=condition)
-        except BaseException:
-            await self._uploads.abort(upload_id)
+            made = await multipart.complete(upload.key, upload.upload_id, parts, condition=condition)
+        except BaseException as error:
+            await self._uploads.cut_short(upload, error)
             raise
-        self._uploads.completed(upload_id)
+        self._uploads.completed(upload)
         return made
 
     async def _copy_in_parts(
@@ -289,20 +302,21 @@ class Transfer:
         assert multipart is not None  # noqa: S101  # for the type checker: the caller looked
         assert compose is not None  # noqa: S101
 
-        async def send(upload_id: str) -> list[Part]:
+        async def send(upload: Upload) -> list[Part]:
             return [
                 await compose.copy_part(
                     source_key,
                     ByteRange(start=start, stop=min(start + COPY_PART_BYTES, version.size_bytes)),
                     key,
-                    upload_id,
+                    upload.upload_id,
                     number,
                     source_if_match=version.etag,
                 )
                 for number, start in enumerate(range(0, version.size_bytes, COPY_PART_BYTES), start=1)
             ]
 
-        return await self._complete(multipart, key, options, condition, send)
+        upload = await self._uploads.begin(multipart, key, options)
+        return await self._complete(multipart, upload, condition, send)
 
     async def _options_of(self, key: str) -> PutOptions:
         """How an object is stored, but for its tags."""

@@ -1,14 +1,16 @@
 """Our multipart uploads, noted before they are begun, so that none is left over whatever happens.
 
-The note of an upload goes when its Complete was answered, or its abort. Whoever dies in between leaves the
-note to the next life, which aborts the upload. Where the answer to Create was lost, the upload is looked
-for by its key: it is the one that was not there before.
+The note of an upload goes when its Complete was answered, or its abort. An upload that an outage, or the end
+of this life, cuts short is kept with the parts that it has: whoever sends the same content again goes on with
+it. Whatever else a life leaves is aborted by the next one. Where the answer to Create was lost, the upload is
+looked for by its key: it is the one that was not there before.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,10 @@ from objfs.errors import (
     NotSupportedError,
     ObjectStoreError,
     PermissionDeniedError,
+    first_error,
 )
+from objfs.store.values import Part
+from objfs.upload.operations import from_record
 from objfs.upload.outage import AWAY, HOPELESS_ATTEMPTS, back_off_s
 from objfs_cache.journal import JournalError
 
@@ -34,28 +39,48 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ABORT_TIMEOUT_S = 5.0  # for whoever was cancelled; what is not aborted by then is aborted later
+SAVE_EVERY_S = 2.0  # what a kill costs: parts sent since the note was last written
 _REFUSALS = (PermissionDeniedError, NotSupportedError, InvalidRequestError)
 
 
 @dataclass(slots=True, eq=False)
-class _Note:
+class Upload:
     """One upload.
 
     Attributes:
-        number: of the note in the journal.
+        number: of its note in the journal.
         key: the object's.
         upload_id: as the store named it; "" while that is not known.
         others: uploads of the same key that were there before; None if the store does not tell.
+        token: of the operation that it is for, if somebody may go on with it.
+        plan: what is sent, and how it is cut; who goes on does the same.
+        parts: sent so far, by number.
     """
 
     number: int
     key: str
     upload_id: str = ""
     others: list[str] | None = field(default_factory=list)
+    token: str = ""
+    plan: str = ""
+    parts: dict[int, Part] = field(default_factory=dict)
+    saved_at: float = -math.inf
     failures: int = 0
 
     def text(self) -> str:
-        return json.dumps({"key": self.key, "upload_id": self.upload_id, "others": self.others})
+        """Its note."""
+        parts = [[part.number, part.etag, part.size_bytes] for part in self.parts.values()]
+        told: dict[str, object] = {"key": self.key, "upload_id": self.upload_id, "others": self.others}
+        return json.dumps({**told, "token": self.token, "plan": self.plan, "parts": parts})
+
+
+def _from_note(number: int, text: str) -> Upload:
+    told = json.loads(text)
+    parts = {
+        number: Part(number=number, etag=etag, size_bytes=size)
+        for number, etag, size in told.pop("parts", [])
+    }
+    return Upload(number, **told, parts=parts)
 
 
 class Uploads:
@@ -65,8 +90,12 @@ class Uploads:
         self._store = store
         self._journal = journal
         self._on_change = on_change
-        self._under_way: dict[str, _Note] = {}
-        self._left = [_Note(number, **json.loads(text)) for number, text in journal.notes().items()]
+        self._under_way: dict[str, Upload] = {}
+        earlier = [_from_note(number, text) for number, text in journal.notes().items()]
+        unfinished = {from_record(record).token for record in journal.load()} if earlier else set()
+        kept = [one for one in earlier if one.upload_id and one.token in unfinished]
+        self._kept = {one.key: one for one in kept}
+        self._left = [one for one in earlier if self._kept.get(one.key) is not one]
         self._to_do = trio.Event()
 
     @property
@@ -74,89 +103,135 @@ class Uploads:
         """How many uploads are still to be aborted."""
         return len(self._left)
 
-    async def begin(self, multipart: AsyncMultipartApi, key: str, options: PutOptions) -> str:
-        """Begin an upload; `completed` or `abort` follows. Of one key one at a time.
+    async def begin(
+        self, multipart: AsyncMultipartApi, key: str, options: PutOptions, *, token: str = "", plan: str = ""
+    ) -> Upload:
+        """Begin an upload of a key, or go on with a kept one. `completed` or `cut_short` follows.
+
+        Args:
+            multipart: of the store.
+            key: of the object.
+            options: of the object.
+            token: of the operation, if the upload may be gone on with.
+            plan: what is sent under these options; an upload of something else is not gone on with.
 
         Raises:
             ObjectStoreError: it was not begun, or nobody knows.
         """
-        for note in [note for note in self._left if note.key == key and not note.upload_id]:
-            await self._end(note)
+        kept = self._kept.pop(key, None)
+        if kept is not None and (kept.token, kept.plan) == (token, plan):
+            log.info("an upload of %r goes on; %d parts are there", key, len(kept.parts))
+            self._under_way[kept.upload_id] = kept
+            return kept
+        if kept is not None:
+            self._leave(kept)
+            self._to_do.set()
+        for upload in [one for one in self._left if one.key == key and not one.upload_id]:
+            await self._end(upload)
         others = await self._ids_of(multipart, key)
-        note = _Note(0, key, others=others)
-        note.number = self._journal.add_note(note.text())
+        upload = Upload(0, key, others=others, token=token, plan=plan)
+        upload.number = self._journal.add_note(upload.text())
         try:
-            note.upload_id = await multipart.create(key, options=options)
-            self._journal.change_note(note.number, note.text())
+            upload.upload_id = await multipart.create(key, options=options)
+            self._journal.change_note(upload.number, upload.text())
         except BaseException as error:
             if isinstance(error, ObjectStoreError) and not error.retryable:
-                self._forget(note)  # refused: nothing was begun
+                self._forget(upload)  # refused: nothing was begun
             else:
-                self._leave(note)
+                self._leave(upload)
                 self._to_do.set()
             raise
-        self._under_way[note.upload_id] = note
-        return note.upload_id
+        self._under_way[upload.upload_id] = upload
+        return upload
 
-    def completed(self, upload_id: str) -> None:
+    def sent(self, upload: Upload, part: Part) -> None:
+        """The store has a part."""
+        upload.parts[part.number] = part
+        if upload.token and trio.current_time() >= upload.saved_at + SAVE_EVERY_S:
+            self._save(upload)
+
+    def completed(self, upload: Upload) -> None:
         """The store has made the object of its parts."""
-        self._forget(self._under_way.pop(upload_id))
+        self._forget(self._under_way.pop(upload.upload_id))
 
-    async def abort(self, upload_id: str) -> None:
+    async def cut_short(self, upload: Upload, error: BaseException) -> None:
+        """It was not completed: keep it if what is wrong may pass, else abort it."""
+        del self._under_way[upload.upload_id]
+        cause = first_error(error)
+        if upload.token and (isinstance(cause, AWAY) or not isinstance(cause, Exception)):
+            self._save(upload)
+            self._kept[upload.key] = upload
+        else:
+            await self._abort(upload)
+
+    def give_up(self, key: str) -> None:
+        """Nobody will go on with an upload of that key."""
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            self._leave(kept)
+            self._to_do.set()
+
+    async def _abort(self, upload: Upload) -> None:
         """Give an upload up, whatever else is going on: now, or as soon as it can be done."""
-        note = self._under_way.pop(upload_id)
-        self._leave(note)
+        self._leave(upload)
         with trio.move_on_after(ABORT_TIMEOUT_S, shield=True):
             try:
-                await self._end(note)
+                await self._end(upload)
             except ObjectStoreError as error:
-                log.info("an upload of %r is aborted later: %s", note.key, error)
-        if note in self._left:
+                log.info("an upload of %r is aborted later: %s", upload.key, error)
+        if upload in self._left:
             self._to_do.set()
+
+    def _save(self, upload: Upload) -> None:
+        try:
+            self._journal.change_note(upload.number, upload.text())
+        except JournalError as error:
+            log.info("what was sent of %r would be sent again: %s", upload.key, error)
+        upload.saved_at = trio.current_time()
 
     async def run(self) -> None:
         """Abort what is left over, until cancelled."""
         failures = 0
         while True:
             self._to_do = trio.Event()
-            for note in list(self._left):
+            for upload in list(self._left):
                 try:
-                    await self._end(note)
+                    await self._end(upload)
                     failures = 0
                 except AWAY as error:
                     failures += 1
-                    log.info("an upload of %r is aborted later: %s", note.key, error)
+                    log.info("an upload of %r is aborted later: %s", upload.key, error)
                     break
                 except ObjectStoreError as error:
-                    note.failures += 1
-                    if note.failures >= HOPELESS_ATTEMPTS:
-                        log.warning("an upload of %r is left to the next mount: %s", note.key, error)
-                        self._left.remove(note)
+                    upload.failures += 1
+                    if upload.failures >= HOPELESS_ATTEMPTS:
+                        log.warning("an upload of %r is left to the next mount: %s", upload.key, error)
+                        self._left.remove(upload)
                         self._on_change()
             with trio.move_on_after(back_off_s(failures)) if self._left else trio.CancelScope():
                 await self._to_do.wait()
 
-    async def _end(self, note: _Note) -> None:
+    async def _end(self, upload: Upload) -> None:
         multipart = self._store.multipart
         try:
             if multipart is not None:
-                for upload_id in await self._ids_of_note(multipart, note):
-                    await multipart.abort(note.key, upload_id)
+                for upload_id in await self._ids_of_upload(multipart, upload):
+                    await multipart.abort(upload.key, upload_id)
         except NotFoundError:
             pass  # as it should be
         except _REFUSALS as error:
-            log.warning("an unfinished upload of %r stays in the store: %s", note.key, error)
-        if note in self._left:
-            self._left.remove(note)
-            self._forget(note)
+            log.warning("an unfinished upload of %r stays in the store: %s", upload.key, error)
+        if upload in self._left:
+            self._left.remove(upload)
+            self._forget(upload)
 
-    async def _ids_of_note(self, multipart: AsyncMultipartApi, note: _Note) -> list[str]:
-        if note.upload_id:
-            return [note.upload_id]
-        present = await self._ids_of(multipart, note.key)
-        if present is None or note.others is None:
+    async def _ids_of_upload(self, multipart: AsyncMultipartApi, upload: Upload) -> list[str]:
+        if upload.upload_id:
+            return [upload.upload_id]
+        present = await self._ids_of(multipart, upload.key)
+        if present is None or upload.others is None:
             return []
-        known = {*note.others, *self._under_way}
+        known = {*upload.others, *self._under_way}
         return [upload_id for upload_id in present if upload_id not in known]
 
     async def _ids_of(self, multipart: AsyncMultipartApi, key: str) -> list[str] | None:
@@ -167,13 +242,13 @@ class Uploads:
             log.debug("unfinished uploads of %r are not known: %s", key, error)
             return None
 
-    def _leave(self, note: _Note) -> None:
-        self._left.append(note)
+    def _leave(self, upload: Upload) -> None:
+        self._left.append(upload)
         self._on_change()
 
-    def _forget(self, note: _Note) -> None:
+    def _forget(self, upload: Upload) -> None:
         try:
-            self._journal.remove_note(note.number)
+            self._journal.remove_note(upload.number)
         except JournalError as error:
             log.error("an upload that has ended will be aborted again: %s", error)
         self._on_change()
