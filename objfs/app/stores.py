@@ -23,6 +23,7 @@ from objfs.store.limit import LimitingStore, PacingStore
 from objfs.store.probe import ProbedStore, probe_listing
 from objfs.store.registry import open_store
 from objfs.store.retry import RetryingStore, RetryPolicy
+from objfs.store.stalls import MAX_STALLED
 from objfs.store.threads import ThreadedStore
 from objfs.store.urls import StoreOptions, StoreUrl, s3_endpoint
 from objfs.upload.honour import honoured
@@ -110,6 +111,7 @@ def store_options(settings: MountSettings) -> StoreOptions:
         # A second try has to fit into the deadline of an operation.
         connect_timeout_s=min(usual.connect_timeout_s, settings.store_timeout_s / 2),
         read_timeout_s=min(usual.read_timeout_s, settings.store_timeout_s / 2),
+        max_connections=usual.max_connections + settings.max_requests + MAX_STALLED,
     )
 
 

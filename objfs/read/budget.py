@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from objfs.store.stalls import LOOK_S, MAX_STALLED, Watch
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from objfs.store.stalls import Pulse
 
 
 @dataclass(eq=False, slots=True)
@@ -95,19 +99,29 @@ class Wanted(Protocol):
     @property
     def object_id(self) -> str: ...
 
+    @property
+    def pulse(self) -> Pulse: ...
+
 
 class RequestSlots:
     """Requests under way. Fetches that somebody waits for are served first.
 
     A quarter is kept from fetching ahead, and from any one object: one that stalls does not stop the others.
+    Of many objects that stall, none keeps its slot: requests that have stalled do not count, up to
+    `MAX_STALLED`.
     """
 
     def __init__(self, max_requests: int) -> None:
-        self.running = 0
+        self._running: dict[Wanted, Watch] = {}
         self._running_of: Counter[str] = Counter()
         self._max_requests = max_requests
         self._max_share = max(1, max_requests - max(1, max_requests // 4))
         self._line: list[tuple[Wanted, trio.Event]] = []
+
+    @property
+    def running(self) -> int:
+        """Number of requests under way."""
+        return len(self._running)
 
     @property
     def is_crowded(self) -> bool:
@@ -120,7 +134,10 @@ class RequestSlots:
         self._line.append((fetch, granted))
         self.wake()
         try:
-            await granted.wait()
+            while not granted.is_set():
+                with trio.move_on_after(LOOK_S):
+                    await granted.wait()
+                self.wake()
         except BaseException:
             if granted.is_set():
                 self.release(fetch)
@@ -130,7 +147,7 @@ class RequestSlots:
 
     def release(self, fetch: Wanted) -> None:
         """The fetch's request has ended."""
-        self.running -= 1
+        del self._running[fetch]
         self._running_of[fetch.object_id] -= 1
         if self._running_of[fetch.object_id] == 0:
             del self._running_of[fetch.object_id]
@@ -138,19 +155,23 @@ class RequestSlots:
 
     def wake(self) -> None:
         """Serve the line; also when somebody has begun to wait for a fetch in it."""
-        while self.running < self._max_requests:
-            next_up = self._next()
-            if next_up is None:
-                return
+        while self._line and (next_up := self._next()) is not None:
             self._line.remove(next_up)
             fetch, granted = next_up
-            self.running += 1
+            self._running[fetch] = Watch(fetch.pulse, trio.current_time())
             self._running_of[fetch.object_id] += 1
             granted.set()
 
     def _next(self) -> tuple[Wanted, trio.Event] | None:
+        moving = self._moving()
+        if moving >= self._max_requests or self.running >= self._max_requests + MAX_STALLED:
+            return None
         allowed = [entry for entry in self._line if self._running_of[entry[0].object_id] < self._max_share]
         wanted = next((entry for entry in allowed if entry[0].is_wanted), None)
-        if wanted is None and allowed and self.running < self._max_share:
+        if wanted is None and allowed and moving < self._max_share:
             return allowed[0]
         return wanted
+
+    def _moving(self) -> int:
+        now_s = trio.current_time()
+        return sum(not watch.has_stalled(now_s) for watch in self._running.values())

@@ -22,6 +22,7 @@ from objfs.read.memory import DISK, STORE, Chunk, ChunkMemory
 from objfs.read.saving import BATCH_BYTES, Saver
 from objfs.read.tables import DecodingStore
 from objfs.read.window import MAX_PART_BYTES
+from objfs.store.stalls import pulsing
 from objfs.store.values import MIB, Version
 
 if TYPE_CHECKING:
@@ -272,7 +273,8 @@ class Fetcher:
         await self.slots.acquire(fetch)
         try:
             length = self._length(fetch.source.version, fetch.first, fetch.stop)
-            data = await self._get(fetch.source, fetch.first * self.block_bytes, length)
+            with pulsing(fetch.pulse):
+                data = await self._get(fetch.source, fetch.first * self.block_bytes, length)
         finally:
             self.slots.release(fetch)
         self.counts.fetched_bytes += len(data)

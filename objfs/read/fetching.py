@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from objfs.store.stalls import Pulse
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -22,6 +24,7 @@ class Fetch:
         is_demand: begun because a read needs it, not ahead of one.
         charged_bytes: what it holds, or will hold, of the budget; `is_charged` once it does.
         ahead_bytes: its part of what is being fetched ahead.
+        pulse: of its request.
         waiters: readers waiting for `done` or, thereafter, about to copy.
         error: set before `done` if it failed.
     """
@@ -36,6 +39,7 @@ class Fetch:
     waiters: int = 0
     error: Exception | None = None
     done: trio.Event = field(default_factory=trio.Event)
+    pulse: Pulse = field(default_factory=Pulse)
     _pinned: list[Chunk] = field(default_factory=list)
 
     @property

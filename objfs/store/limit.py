@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from objfs.store.forward import ForwardingStore, RequestKind
+from objfs.store.stalls import LOOK_S, MAX_STALLED, Watch, held_up, pulsing
 from objfs.store.values import Blob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from objfs.store.forward import Request
     from objfs.store.pace import Traffic
     from objfs.store.protocol import ObjectStore
+    from objfs.store.stalls import Pulse
 
 T = TypeVar("T")
 
@@ -25,20 +28,57 @@ _METADATA = frozenset({RequestKind.HEAD, RequestKind.LIST})  # a program waits f
 class LimitingStore(ForwardingStore):
     """Lets at most `max_requests` requests be under way; more wait in their threads.
 
-    A quarter of them is never taken by bodies, so that slow transfers leave room for lookups.
+    A quarter of them is never taken by bodies, so that slow transfers leave room for lookups. Requests that
+    have stalled do not count, up to `MAX_STALLED`.
     """
 
     def __init__(self, store: ObjectStore, *, max_requests: int) -> None:
         super().__init__(store)
-        self._slots = threading.BoundedSemaphore(max_requests)
-        self._bulk_slots = threading.BoundedSemaphore(max_requests - max_requests // 4)
+        self._slots = _Slots(max_requests)
+        self._bulk_slots = _Slots(max_requests - max_requests // 4)
 
     def _around(self, request: Request, send: Callable[[], T]) -> T:
         with ExitStack() as held:
+            pulse = held.enter_context(pulsing())
             if request.kind in _BULK:
-                held.enter_context(self._bulk_slots)
-            held.enter_context(self._slots)
+                held.enter_context(self._bulk_slots.held(pulse))
+            held.enter_context(self._slots.held(pulse))
             return send()
+
+
+class _Slots:
+    """Slots of requests under way; one that has stalled gives its slot away."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._freed = threading.Condition()
+        self._under_way: set[Watch] = set()
+
+    @contextmanager
+    def held(self, pulse: Pulse) -> Iterator[None]:
+        """Wait for a slot, and have it in here."""
+        with self._freed:
+            with held_up():
+                while not self._is_free(pulse):
+                    self._freed.wait(LOOK_S)
+            watch = Watch(pulse, time.monotonic())
+            self._under_way.add(watch)
+        try:
+            yield
+        finally:
+            with self._freed:
+                pulse.is_suspect = watch.has_stalled(time.monotonic())
+                self._under_way.discard(watch)
+                self._freed.notify()
+
+    def _is_free(self, pulse: Pulse) -> bool:
+        count = len(self._under_way)
+        if count < self._most or count >= self._most + MAX_STALLED:
+            return count < self._most
+        if pulse.is_suspect:
+            return True
+        now_s = time.monotonic()
+        return sum(not watch.has_stalled(now_s) for watch in self._under_way) < self._most
 
 
 class PacingStore(ForwardingStore):

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from objfs.store.stalls import held_up
 from objfs.store.values import KIB
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class Bucket:
         """Wait until `amount` may pass. `urgent` waits for others of its kind only, and delays the rest."""
         wait_s = self._book(amount, urgent=urgent)
         if wait_s > 0:
-            self._sleep(wait_s)
+            with held_up():
+                self._sleep(wait_s)
 
     @property
     def piece_bytes(self) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from objfs.errors import CorruptError, ObjectStoreError
 from objfs.store.forward import ForwardingStore, Request, RequestKind
+from objfs.store.stalls import pulsing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,6 +97,10 @@ class RetryingStore(ForwardingStore):
             return [*final, *error.failures]
 
     def _around(self, request: Request, send: Callable[[], T]) -> T:
+        with pulsing():
+            return self._repeat(request, send)
+
+    def _repeat(self, request: Request, send: Callable[[], T]) -> T:
         start_s = self._clock.now()
         attempt = 0
         while True:

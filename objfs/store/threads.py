@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Most threads of a kind: wrappers keep few requests moving at a time, but any number may have stalled.
+READ_THREADS = METADATA_THREADS = 256
+WRITE_THREADS = 64
+
 
 class _Lane:
     """A number of worker threads that one kind of request may take at a time."""
@@ -55,9 +59,9 @@ class ThreadedStore:
         self,
         store: ObjectStore,
         *,
-        metadata_threads: int = 32,
-        read_threads: int = 16,
-        write_threads: int = 16,
+        metadata_threads: int = METADATA_THREADS,
+        read_threads: int = READ_THREADS,
+        write_threads: int = WRITE_THREADS,
     ) -> None:
         self._store = store
         self._metadata = _Lane(metadata_threads)

@@ -78,12 +78,15 @@ class Reply:
 
 
 class Broken(Exception):  # not an error of the proxy
-    """The connection is to be reset, after some bytes of an answer and some time."""
+    """The connection is to be reset, after some bytes of an answer and some time, or an event."""
 
-    def __init__(self, sent: Reply | None = None, after_s: float = 0.0) -> None:
+    def __init__(
+        self, sent: Reply | None = None, after_s: float = 0.0, until: threading.Event | None = None
+    ) -> None:
         super().__init__()
         self.sent = sent
         self.after_s = after_s
+        self.until = until
 
 
 Forward = Callable[[Request], Reply]
@@ -255,6 +258,8 @@ class _Handler(BaseHTTPRequestHandler):
         except Broken as broken:
             if broken.sent is not None:
                 self._send(broken.sent)
+            if broken.until is not None:
+                _wait_for(broken.until, self.server.proxy.closing)
             self.server.proxy.closing.wait(broken.after_s)
             self._reset()
             return
@@ -421,6 +426,16 @@ def with_delimiter(harm: Action) -> Action:
     return action
 
 
+def below(prefix: str, harm: Action) -> Action:
+    """Another action, done to listings of keys that begin so, below whatever prefix the mount has."""
+
+    def action(proxy: Proxy, request: Request, forward: Forward) -> Reply:
+        asked = parse_qs(urlsplit(request.target).query).get("prefix", [""])[0]
+        return harm(proxy, request, forward) if f"/{prefix}" in f"/{asked}" else forward(request)
+
+    return action
+
+
 def late(seconds: float) -> Action:
     """A good answer after some time."""
 
@@ -502,3 +517,22 @@ def error_in_success(_proxy: Proxy, _request: Request, _forward: Forward) -> Rep
     """200 with an error inside, as CompleteMultipartUpload and COPY may answer; nothing happens."""
     body = b"<?xml version='1.0'?>\n<Error><Code>InternalError</Code><Message>m</Message></Error>"
     return Reply(200, {"Content-Type": "application/xml"}, body)
+
+
+def held(until: threading.Event, *, in_body: bool = False) -> Action:
+    """No answer, or half of a body, until an event, then a reset."""
+
+    def action(proxy: Proxy, request: Request, forward: Forward) -> Reply:
+        if not in_body:
+            _wait_for(until, proxy.closing)
+            raise Broken
+        reply = forward(request)
+        half = replace(reply, body=reply.body[: len(reply.body) // 2], declared=len(reply.body))
+        raise Broken(half, until=until)
+
+    return action
+
+
+def _wait_for(until: threading.Event, closing: threading.Event) -> None:
+    while not until.wait(0.1) and not closing.is_set():
+        pass

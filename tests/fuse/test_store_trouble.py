@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import boto3
@@ -14,10 +15,11 @@ from tests.fuse import proxy as faults
 from tests.fuse.mounting import mounted
 from tests.fuse.proxy import Proxy
 from tests.fuse.test_life import wait_until
-from tests.fuse.test_promises import reads
+from tests.fuse.test_promises import MIB, reads
 from tests.servers import ACCESS_KEY, SECRET_KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tests.fuse.conftest import Bucket
@@ -189,3 +191,77 @@ def test_bodies_that_drip_stop_nobody_else(minio_bucket: Bucket, minio: Server) 
             assert time.monotonic() - began < 30
             proxy.heal()
             wait_until(lambda: all(reads(mount.path / name, b"x" * 5000) for name in names), 30)
+
+
+# -- objects that stall -----------------------------------------------------------------------------
+
+STALLED = 40  # more than a mount has requests under way at a time
+
+
+@contextmanager
+def readers(paths: Mapping[Path, bytes]) -> Iterator[list[threading.Thread]]:
+    """Programs that read a file each; at the end all of them must have got what there is."""
+    wrong: list[Path] = []
+
+    def read(path: Path, data: bytes) -> None:
+        if not reads(path, data):
+            wrong.append(path)
+
+    threads = [threading.Thread(target=read, args=one) for one in paths.items()]
+    for thread in threads:
+        thread.start()
+    yield threads
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("in_body", [False, True], ids=["no answer", "half a body"])
+def test_many_stalled_objects_stop_nobody_else(in_body: bool, minio_bucket: Bucket, minio: Server) -> None:
+    stalled = {f"stalled/{number}": os.urandom(400_000) for number in range(STALLED)}
+    good = {f"good/{number}": os.urandom(5_000) for number in range(50)} | {
+        "good/large": os.urandom(20 * MIB)
+    }
+    for key, data in {**stalled, **good}.items():
+        minio_bucket.store.put(key, data)
+    with Proxy(minio.host) as proxy:
+        url = minio_bucket.url.replace(minio.host, proxy.host)
+        with mounted(url, environment=minio_bucket.environment, upload_delay="0s") as mount:
+            assert len(list((mount.path / "stalled").iterdir())) == STALLED
+            healed = threading.Event()
+            proxy.rule("get", faults.held(healed, in_body=in_body), part="/stalled/")
+            with readers({mount.path / key: data for key, data in stalled.items()}) as threads:
+                wait_until(lambda: proxy.struck["get"] >= STALLED, 60)
+                for key, data in good.items():
+                    assert (mount.path / key).read_bytes() == data, key
+                (mount.path / "good" / "new").write_bytes(b"new")
+                mount.drain()
+                assert all(thread.is_alive() for thread in threads)
+                proxy.heal()
+                healed.set()
+    assert minio_bucket.contents()["good/new"] == b"new"
+
+
+def test_many_stalled_directories_stop_nobody_else(minio_bucket: Bucket, minio: Server) -> None:
+    stalled = {f"stalled{number}/f": b"%d" % number for number in range(STALLED)}
+    good = {f"good{number}/f": os.urandom(5_000) for number in range(20)}
+    for key, data in {**stalled, **good}.items():
+        minio_bucket.store.put(key, data)
+    with Proxy(minio.host) as proxy:
+        url = minio_bucket.url.replace(minio.host, proxy.host)
+        with mounted(url, environment=minio_bucket.environment, metadata_ttl="1h") as mount:
+            assert len(list(mount.path.iterdir())) == len(stalled) + len(good)
+            for key in good:
+                assert (mount.path / key).parent.is_dir()
+            for key in stalled:
+                assert (mount.path / key).parent.is_dir()
+            healed = threading.Event()
+            proxy.rule("head", faults.held(healed), part="/stalled")
+            proxy.rule("list", faults.below("stalled", faults.held(healed)))
+            with readers({mount.path / key: data for key, data in stalled.items()}) as threads:
+                wait_until(lambda: proxy.struck["head"] + proxy.struck["list"] >= STALLED, 60)
+                for key, data in good.items():
+                    assert (mount.path / key).read_bytes() == data, key
+                assert all(thread.is_alive() for thread in threads)
+                proxy.heal()
+                healed.set()

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from objfs.errors import UnavailableError
+from objfs.store.stalls import beat
 from objfs.store.values import KIB, MIB
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class SteadyBody:
         data = self._response.read1(most, decode_content=False)
         self._waited_s += self._now() - began
         self._came_bytes += len(data)
+        beat()
         if self._waited_s > self._window_s:
             if data and self._came_bytes < LEAST_BYTES_S * self._window_s:
                 raise UnavailableError(f"Of the store's answer only {self._came_bytes} bytes came in time.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, urlsplit
 
@@ -15,6 +15,7 @@ from urllib3.exceptions import HTTPError
 from objfs.drivers.s3api.body import SteadyBody
 from objfs.errors import UnavailableError, UsageError
 from objfs.store.pace import receive_paced
+from objfs.store.stalls import beat
 from objfs.store.values import KIB, FileSlice
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _exchange(
 ) -> Answer:
     """One request; a body from a file is read anew."""
     received = traffic.download if traffic is not None and traffic.download.rate_s is not None else None
-    body = call.body.open() if isinstance(call.body, FileSlice) else call.body
+    body = _beating(call.body).open() if isinstance(call.body, FileSlice) else call.body
     try:
         response = pool.urlopen(
             call.method,
@@ -158,6 +159,7 @@ def _exchange(
             decode_content=False,
             preload_content=False,
         )
+        beat()
         steady = SteadyBody(response, read_timeout_s)
         try:
             data = steady.read_all() if received is None else receive_paced(steady.read, received)
@@ -170,6 +172,17 @@ def _exchange(
     finally:
         if not isinstance(body, bytes):
             body.close()
+
+
+def _beating(body: FileSlice) -> FileSlice:
+    """The same bytes; whoever looks sees the request move as the network takes them."""
+
+    def tell(position: int) -> None:
+        beat()
+        if body.on_read is not None:
+            body.on_read(position)
+
+    return replace(body, on_read=tell)
 
 
 def _paced(body: bytes | BinaryIO, traffic: Traffic | None) -> bytes | BinaryIO | _PacedReader:

@@ -1,0 +1,89 @@
+"""Requests that have moved nothing for a while: they keep no other from its turn."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STALL_S = 2.0  # well above the slowest first byte of a store that is well (S3: some 100 ms, MinIO: 10 ms)
+LOOK_S = 0.5  # how often who waits for a turn looks whether somebody has stalled
+MAX_STALLED = 224  # beside those that move; each holds a thread and a connection until its timeout
+
+
+class Pulse:
+    """Whether anything of a request moves, in all of its attempts. Its thread beats, others look.
+
+    Attributes:
+        is_held_up: by ourselves, until its turn comes or a rate allows more; the store is not to blame.
+        is_suspect: an attempt stalled and nothing has moved since: the next one takes nobody's turn.
+    """
+
+    __slots__ = ("beats", "is_held_up", "is_suspect")
+
+    def __init__(self) -> None:
+        self.beats = 0
+        self.is_held_up = False
+        self.is_suspect = False
+
+    def beat(self) -> None:
+        """Something moved."""
+        self.beats += 1
+        self.is_suspect = False
+
+
+class Watch:
+    """When a pulse was last seen to beat, on its owner's clock."""
+
+    __slots__ = ("_seen", "_since_s", "pulse")
+
+    def __init__(self, pulse: Pulse, now_s: float) -> None:
+        self.pulse = pulse
+        self._seen = pulse.beats
+        self._since_s = -math.inf if pulse.is_suspect else now_s
+
+    def has_stalled(self, now_s: float) -> bool:
+        """Whether nothing has moved for `STALL_S`."""
+        if self.pulse.beats != self._seen or self.pulse.is_held_up:
+            self._seen, self._since_s = self.pulse.beats, now_s
+        return now_s - self._since_s >= STALL_S
+
+
+_PULSE: ContextVar[Pulse] = ContextVar("pulse of the request under way")
+
+
+@contextmanager
+def pulsing(pulse: Pulse | None = None) -> Iterator[Pulse]:
+    """Requests in here, also those in threads begun in here, have this pulse: by default what is there."""
+    current = pulse or _PULSE.get(None) or Pulse()
+    token = _PULSE.set(current)
+    try:
+        yield current
+    finally:
+        _PULSE.reset(token)
+
+
+@contextmanager
+def held_up() -> Iterator[None]:
+    """The request under way in here is held up by ourselves meanwhile."""
+    pulse = _PULSE.get(None)
+    if pulse is None:
+        yield
+        return
+    pulse.is_held_up = True
+    try:
+        yield
+    finally:
+        pulse.is_held_up = False
+        pulse.beats += 1
+
+
+def beat() -> None:
+    """Something of the request under way in here has moved; drivers tell it, piece by piece."""
+    pulse = _PULSE.get(None)
+    if pulse is not None:
+        pulse.beat()
