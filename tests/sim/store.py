@@ -310,11 +310,11 @@ class SimulatedStore:
         attempts: int | None = None,
         conditional: bool = False,
     ) -> T:
-        attempt = 0
+        attempt, sent_s = 0, trio.current_time()
         while True:
             attempt += 1
             try:
-                return await self._send(name, key, send, conditional=conditional)
+                return await self._send(name, key, send, sent_s=sent_s, conditional=conditional)
             except ObjectStoreError as error:
                 error.after_retry = attempt > 1
                 self.log(f"{name} {key}: {type(error).__name__}")
@@ -322,7 +322,9 @@ class SimulatedStore:
                     raise
             await trio.sleep(self.dice.uniform(0.05, 0.5))
 
-    async def _send(self, name: str, key: str, send: Callable[[], T], *, conditional: bool) -> T:
+    async def _send(
+        self, name: str, key: str, send: Callable[[], T], *, sent_s: float, conditional: bool
+    ) -> T:
         self.requests += 1
         self.before_request(name, key)
         self.switch.tick()
@@ -337,9 +339,9 @@ class SimulatedStore:
         is_write = not name.startswith(("HEAD", "LIST", "GET"))
         if weather.stalled and is_write and dice.random() < weather.stalled:
             if dice.random() < 0.5:
-                self._witnessed(name, key, send, conditional=conditional)
+                self._witnessed(name, key, send, sent_s=sent_s, conditional=conditional)
             await trio.sleep_forever()
-        answer = self._witnessed(name, key, send, conditional=conditional)
+        answer = self._witnessed(name, key, send, sent_s=sent_s, conditional=conditional)
         self.log(f"{name} {key}")
         self.switch.tick()
         await trio.sleep(dice.uniform(*weather.latency_s))
@@ -347,7 +349,9 @@ class SimulatedStore:
             raise UnavailableError("The answer is lost.", key=key)
         return answer
 
-    def _witnessed(self, name: str, key: str, send: Callable[[], T], *, conditional: bool) -> T:
+    def _witnessed(
+        self, name: str, key: str, send: Callable[[], T], *, sent_s: float, conditional: bool
+    ) -> T:
         """Have a request take effect, before witnesses."""
         if self.witness is None:
             return send()
@@ -355,10 +359,17 @@ class SimulatedStore:
         try:
             return send()
         finally:
-            self._tell(self.witness, name, key, before, conditional=conditional)
+            self._tell(self.witness, name, key, before, sent_s=sent_s, conditional=conditional)
 
     def _tell(
-        self, witness: Witness, name: str, key: str, before: dict[str, _Object], *, conditional: bool
+        self,
+        witness: Witness,
+        name: str,
+        key: str,
+        before: dict[str, _Object],
+        *,
+        sent_s: float,
+        conditional: bool,
     ) -> None:
         told: builtins.list[str] = []
         if name in ("HEAD", "GET"):
@@ -374,7 +385,7 @@ class SimulatedStore:
             old, new = before.get(one), after.get(one)
             if old is not new:
                 lost = None if old is None or (new is not None and new.data == old.data) else old.data
-                witness.changed(name, one, lost, conditional=conditional)
+                witness.changed(name, one, lost, sent_s=sent_s, conditional=conditional)
         self._remember()
 
     def _remember(self) -> dict[str, _Object]:

@@ -27,7 +27,7 @@ class Witness:
         theirs: by content, when somebody else wrote it last.
         seen: by content, when the mount first saw it.
         compared: by key, when the mount last looked.
-        acts: by path, when a program last changed it (or everything below it).
+        acts: by path, when programs changed it (or everything below it).
         taken: contents that others replaced or deleted.
         violations: what must not be.
         windows: losses in the moment between a comparison and a request that knows no condition.
@@ -38,7 +38,7 @@ class Witness:
     theirs: dict[bytes, float] = field(default_factory=dict)
     seen: dict[bytes, float] = field(default_factory=dict)
     compared: dict[str, float] = field(default_factory=dict)
-    acts: dict[str, float] = field(default_factory=dict)
+    acts: dict[str, list[float]] = field(default_factory=dict)
     taken: list[bytes] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     windows: int = 0
@@ -55,7 +55,7 @@ class Witness:
 
     def act(self, path: str) -> None:
         """A program has changed a path (and everything below it)."""
-        self.acts[path] = self.now()
+        self.acts.setdefault(path, []).append(self.now())
 
     def saw(self, key: str, data: bytes | None, *, compared: bool) -> None:
         """The store told the mount what is under a key; `compared` if it was asked for that alone."""
@@ -64,7 +64,9 @@ class Witness:
         if data is not None:
             self.seen.setdefault(data, self.now())
 
-    def changed(self, request: str, key: str, before: bytes | None, *, conditional: bool) -> None:
+    def changed(
+        self, request: str, key: str, before: bytes | None, *, sent_s: float, conditional: bool
+    ) -> None:
         """A request of the mount took effect on a key, and `before` is no longer there."""
         compared_s = self.compared.get(key, -math.inf)
         self.compared[key] = self.now()
@@ -72,7 +74,7 @@ class Witness:
             return
         if before in self.taken or before in self.content().values():
             return  # it was kept elsewhere
-        acted_s = self._acted_s(key)
+        acted_s = self._acted_s(key, sent_s)
         written_s, seen_s = self.theirs[before], self.seen.get(before, math.inf)
         if seen_s <= acted_s:
             return
@@ -84,12 +86,13 @@ class Witness:
             f"{seen_s:.3f}; a program acted at {acted_s:.3f}, and the mount compared at {compared_s:.3f}"
         )
 
-    def _acted_s(self, key: str) -> float:
-        """When a program last changed the name of a key, or a directory above it."""
+    def _acted_s(self, key: str, until_s: float) -> float:
+        """When a program last changed the name of a key, or a directory above it, until then."""
         path = key.partition(".conflict-")[0]
         parts = path.split("/")
         above = ["/".join(parts[: count + 1]) for count in range(len(parts))]
-        return max(self.acts.get(one, -math.inf) for one in above)
+        acts = [at for one in above for at in self.acts.get(one, ()) if at <= until_s]
+        return max(acts, default=-math.inf)
 
 
 def marks(data: bytes) -> set[bytes]:
