@@ -263,16 +263,20 @@ class Ledger:
         )
 
     def is_stuck(self, operation: Operation) -> bool:
-        """Whether it waits, perhaps through others, for one that is parked: nothing of it is on its way."""
+        """Whether it waits for one that is parked: nothing of it is on its way."""
+        return self.obstacle(operation) is not None
+
+    def obstacle(self, operation: Operation) -> Operation | None:
+        """A parked operation that it waits for, perhaps through others; None if there is none."""
         seen, stack = {operation}, [operation]
         while stack:
             for other in self._book.order.predecessors(stack.pop()):
                 if other.state is State.PARKED:
-                    return True
+                    return other
                 if other not in seen:
                     seen.add(other)
                     stack.append(other)
-        return False
+        return None
 
     def count_behind(self, operation: Operation) -> int:
         """How many operations wait for one."""

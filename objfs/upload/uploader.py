@@ -144,14 +144,16 @@ class Uploader:
         """Wait until one operation took effect.
 
         Raises:
-            ObjectStoreError: it was refused; it stays parked.
+            ObjectStoreError: it, or what it waits for, was refused and stays parked.
         """
         self._settlers += 1
         try:
             self._progress.hurry(operation)
             while operation.state is not State.DONE:
-                if operation.state is State.PARKED:
-                    raise ObjectStoreError(operation.error, key=operation.path)
+                is_parked = operation.state is State.PARKED
+                refused = operation if is_parked else self.ledger.obstacle(operation)
+                if refused is not None:
+                    raise ObjectStoreError(refused.error, key=refused.path)
                 await self._changed.wait()
         finally:
             self._settlers -= 1

@@ -46,7 +46,8 @@ class Changes:
         self._owners = owners
         self._max_metadata_bytes = max_metadata_bytes
         self._rules = rules
-        self.dirty: set[FileNode] = set()
+        self.open: set[FileNode] = set()
+        """Files with bytes that are not journaled yet, or whose upload is held because somebody writes."""
 
     # -- making things ------------------------------------------------------------------------------
 
@@ -68,6 +69,8 @@ class Changes:
         self._tree.attach(parent, name, node)
         node.proven = True
         self._owners.own(operation, node)
+        if held:
+            self._opened(node)
         parent.attributes.touch(content=True)
 
     def mkdir(self, parent: DirectoryNode, name: str, node: DirectoryNode) -> None:
@@ -99,20 +102,27 @@ class Changes:
         operation = self._put_of(node)
         if operation is not None and node.parent is not None:
             operation.held = True
+            self._opened(node)
 
     def wrote(self, node: FileNode) -> None:
         """Bytes were staged."""
         node.dirty = True
-        node.written_at = trio.current_time()
         node.attributes.touch(content=True)
         if node.parent is not None:
-            self.dirty.add(node)
+            self._opened(node)
+
+    def _opened(self, node: FileNode) -> None:
+        node.written_at = trio.current_time()
+        self.open.add(node)
 
     def commit(self, node: FileNode, *, held: bool = False) -> Operation | None:
         """Journal the staged content; returns the operation that carries it, or None if there is none."""
-        if node.parent is None:
-            self.dirty.discard(node)
-            return None
+        operation = None if node.parent is None else self._commit(node, held=held)
+        if node.parent is None or not held:
+            self.open.discard(node)
+        return operation
+
+    def _commit(self, node: FileNode, *, held: bool) -> Operation | None:
         operation = self._put_of(node)
         if not node.dirty:
             if operation is not None and operation.held and not held:
@@ -130,7 +140,6 @@ class Changes:
             self._drop_layer(node, before.get(operation))
             self._owners.forget_lost()
         node.dirty = False
-        self.dirty.discard(node)
         return operation
 
     def _drop_layer(self, node: FileNode, replaced: StagedFile | None) -> None:
@@ -197,7 +206,7 @@ class Changes:
         with self.ledger.step():
             operation = self.ledger.delete(node.path, base=node.base())
             marker = self._keep(parent, without=node)
-        self.dirty.discard(node)
+        self.open.discard(node)
         self._release(node)
         self._tree.detach(node)
         hide(self.ledger, parent, name)
@@ -245,7 +254,7 @@ class Changes:
         node.attributes = attributes
         self._owners.own(operation, node)
         if target is not None:
-            self.dirty.discard(target)
+            self.open.discard(target)
             self._release(target)
             self._tree.detach(target)
             target.attributes.touch(content=False)

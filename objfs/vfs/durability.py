@@ -112,7 +112,7 @@ class Durability:
     def _commit_quiet_files(self, quiet_s: float) -> None:
         """Journal what open files were written; a file that is not being written any more may be uploaded."""
         now = trio.current_time()
-        for node in list(self._changes.dirty):
+        for node in list(self._changes.open):
             if not node.exclusively().locked():  # else a write is under way, and its bytes not yet counted
                 self._changes.commit(node, held=now - node.written_at < quiet_s)
 

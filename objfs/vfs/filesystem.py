@@ -380,7 +380,7 @@ class FileSystem:
 
     async def commit_everything(self) -> None:
         """Journal and sync what open files were written, before the mount goes."""
-        for node in list(self._changes.dirty):
+        for node in list(self._changes.open):
             async with node.exclusively():
                 self._changes.commit(node)
         await self._durability.sync_everything()

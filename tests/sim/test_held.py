@@ -1,0 +1,123 @@
+"""Nothing waits for ever for a file that stays open, or for what the store refuses."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from objfs.errors import PermissionDeniedError
+from tests.sim.client import Client
+from tests.sim.model import Op
+from tests.sim.mounting import Caches, MountOptions, mounted, run
+from tests.sim.store import SimulatedStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+OBJECTS = {"d/": b"", "d/old": b"O", "f": b"F"}
+
+SCENES: dict[str, tuple[Sequence[Op], dict[str, bytes]]] = {
+    "made": (
+        (Op("create", "g", slot=1),),
+        {**OBJECTS, "g": b""},
+    ),
+    "made in a directory that is renamed then": (
+        (Op("create", "d/g", slot=1), Op("rename", "d", "e")),
+        {"e/": b"", "e/old": b"O", "e/g": b"", "f": b"F"},
+    ),
+    "emptied": (
+        (Op("open", "f", slot=1, flags=os.O_RDWR | os.O_TRUNC),),
+        {**OBJECTS, "f": b""},
+    ),
+    "written and renamed": (
+        (
+            Op("create", "g", slot=1),
+            Op("write", slot=1, data=b"G"),
+            Op("rename", "g", "h"),
+        ),
+        {**OBJECTS, "h": b"G"},
+    ),
+    "written in a directory that is renamed then": (
+        (
+            Op("create", "d/g", slot=1),
+            Op("write", slot=1, data=b"G"),
+            Op("rename", "d", "e"),
+        ),
+        {"e/": b"", "e/old": b"O", "e/g": b"G", "f": b"F"},
+    ),
+}
+
+
+@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("flushed", [False, True])
+def test_what_an_open_file_was_given_is_stored(tmp_path: Path, scene: str, flushed: bool) -> None:
+    operations, wanted = SCENES[scene]
+
+    async def main() -> None:
+        store = _store()
+        async with mounted(store, Caches(tmp_path).path, MountOptions(delay_s=1.0)) as mount:
+            client = Client(mount.filesystem)
+            for operation in operations:
+                await client.apply(operation)
+            if flushed:
+                await mount.filesystem.commit_everything()
+                await mount.uploader.drain()
+            else:
+                await trio.sleep(60.0)
+            assert store.objects() == wanted
+            await client.apply(Op("close", slot=1))
+
+    run(1, main)
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_nobody_waits_for_who_has_a_file_open(tmp_path: Path, scene: str) -> None:
+    operations, wanted = SCENES[scene]
+
+    async def main() -> None:
+        store = _store()
+        async with mounted(store, Caches(tmp_path).path, MountOptions(through=True)) as mount:
+            client = Client(mount.filesystem)
+            with trio.fail_after(60.0):
+                for operation in operations:
+                    await client.apply(operation)
+                await client.apply(Op("close", slot=1))
+            await mount.uploader.drain()
+            assert store.objects() == wanted
+
+    run(1, main)
+
+
+def test_nobody_waits_for_what_the_store_refuses(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = _store()
+        store.before_request = _refuse_copies
+        async with mounted(store, Caches(tmp_path).path, MountOptions(through=True)) as mount:
+            client = Client(mount.filesystem)
+            with trio.fail_after(60.0):
+                for operation in (Op("rename", "d/old", "g"), Op("symlink", "d/old", data=b"x")):
+                    with pytest.raises(OSError, match="No copies"):
+                        await client.apply(operation)
+            store.before_request = lambda _name, _key: None
+            mount.uploader.ledger.unpark()
+            await mount.uploader.drain()
+        assert store.objects() == {"d/": b"", "d/old": b"x", "f": b"F", "g": b"O"}
+
+    run(1, main)
+
+
+def _refuse_copies(name: str, key: str) -> None:
+    if name.startswith("COPY"):
+        raise PermissionDeniedError("No copies.", key=key)
+
+
+def _store() -> SimulatedStore:
+    store = SimulatedStore(dice=random.Random(1))
+    for key, data in OBJECTS.items():
+        store.memory.put(key, data)
+    return store
