@@ -28,6 +28,7 @@ READS = frozenset({"get", "head", "list"})
 WRITES = frozenset({"put", "copy", "delete", "delete-batch", "create", "part", "copy-part", "complete"})
 ANY = READS | WRITES | {"abort", "uploads"}
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
+_DOCUMENT_ETAG = re.compile(rb"(<ETag>(?:&#34;|&quot;|\")?)[0-9a-f]{32}(-\d+)?")
 _ENTRY = re.compile(rb"<(Contents|CommonPrefixes)>.*?</\1>", re.DOTALL)
 
 
@@ -387,10 +388,10 @@ def wrong_etag(_proxy: Proxy, request: Request, forward: Forward) -> Reply:
     reply = forward(request)
     wrong = '"0123456789abcdef0123456789abcdef"'
     headers = {name: wrong if name.lower() == "etag" else value for name, value in reply.headers.items()}
-    body = re.sub(rb"&#34;[0-9a-f]{32}(-\d+)?&#34;", b"&#34;" + b"0" * 32 + b"&#34;", reply.body)
-    return replace(
-        reply, headers=headers, body=body if request.kind in ("complete", "copy-part") else reply.body
-    )
+    if request.kind not in ("complete", "copy", "copy-part"):
+        return replace(reply, headers=headers)
+    body = _DOCUMENT_ETAG.sub(rb"\g<1>" + b"0" * 32, reply.body)
+    return replace(reply, headers=headers, body=body)
 
 
 def listing(change: Callable[[list[bytes]], list[bytes]]) -> Action:

@@ -225,7 +225,7 @@ KINDS = {
 def test_a_fault_that_passes_is_not_seen_by_writers(kind: str, minio_bucket: Bucket, minio: Server) -> None:
     struck = {**PASSING, **EFFECTIVE, **LYING}
     struck["late"] = faults.late(1.5)
-    if kind == "parts":
+    if kind != "delete":
         struck["wrong ETag"] = faults.wrong_etag
     with faulty_mount(minio_bucket, minio, store_timeout="4s") as (mount, proxy):
         prefix = "large" if kind == "parts" else "small"
@@ -253,3 +253,47 @@ def test_a_fault_that_passes_is_not_seen_by_writers(kind: str, minio_bucket: Buc
         assert found == wanted
         assert minio_bucket.store.multipart is not None
         assert minio_bucket.store.multipart.list_uploads("") == []
+
+
+@pytest.mark.parametrize("scheme", ["minio", "s3"])
+def test_a_wrong_etag_in_the_answers_to_our_own_writes(
+    scheme: str, request: pytest.FixtureRequest, minio: Server
+) -> None:
+    bucket: Bucket = request.getfixturevalue(f"{scheme}_bucket")
+    with Proxy(minio.host) as proxy:
+        url = bucket.url.replace(minio.host, proxy.host)
+        environment = {**bucket.environment, "AWS_ENDPOINT_URL": f"http://{proxy.host}"}
+        with mounted(url, environment=environment, upload_delay="0s", metadata_ttl="1h") as mount:
+            proxy.rule(frozenset({"put", "copy", "complete"}), faults.wrong_etag)
+            large = os.urandom(17 * 1024 * 1024)
+            gone = ("gone", "large gone", "copied gone", "moded gone")
+            for name in ("changed", "replaced", "moded", "source", *gone):
+                (mount.path / name).write_bytes(large if "large" in name else name.encode() * 1000)
+            (mount.path / "d").mkdir()
+            (mount.path / "d" / "in a directory").write_bytes(b"in a directory")
+            mount.drain()
+            struck = proxy.struck.copy()
+            assert struck["put"] > 0
+            assert struck["complete"] > 0
+            (mount.path / "source").rename(mount.path / "renamed")
+            (mount.path / "copied gone").rename(mount.path / "copied")
+            (mount.path / "moded").chmod(0o600)
+            (mount.path / "moded gone").chmod(0o600)
+            (mount.path / "d").rename(mount.path / "e")
+            mount.drain()
+            assert proxy.struck["copy"] > 0
+            assert (mount.path / "replaced").read_bytes() == b"replaced" * 1000
+            with (mount.path / "changed").open("ab") as file:
+                file.write(b"more")
+            (mount.path / "replaced").write_bytes(b"by this")
+            for name in ("gone", "large gone", "copied", "moded gone", "e/in a directory"):
+                (mount.path / name).unlink()
+            (mount.path / "e").rmdir()
+            mount.drain()
+            expected = {"changed": b"changed" * 1000 + b"more", "replaced": b"by this"}
+            expected |= {"moded": b"moded" * 1000, "renamed": b"source" * 1000}
+            assert {path.name: path.read_bytes() for path in mount.path.iterdir()} == expected
+            uploads = mount.status().uploads
+            assert (uploads.conflicts, uploads.parked_count) == (0, 0)
+            assert bucket.contents() == expected
+            assert proxy.seen["head"] > 0

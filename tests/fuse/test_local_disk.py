@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fuse.failing import BLOCKS, JOURNAL, STAGING, Faults
 from tests.fuse.mounting import mounted
 from tests.fuse.test_life import wait_until
 from tests.fuse.test_promises import MIB, small_disk
@@ -165,3 +166,87 @@ def test_a_staged_file_that_was_cut_is_never_sent(minio_bucket: Bucket) -> None:
         assert (parked.key, "shorter" in parked.error) == ("bad", True)
         assert minio_bucket.contents() == {"good": b"good" * 1_000_000}
         (mount.path / "bad").unlink()
+
+
+# -- a disk that fails (EIO) ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Faults:
+    """The disk of daemons that are started in its environment."""
+    return Faults(tmp_path / "faults")
+
+
+def test_blocks_that_cannot_be_read_or_kept_are_fetched_from_the_store(
+    minio_bucket: Bucket, disk: Faults
+) -> None:
+    data = os.urandom(3 * MIB)
+    for name in ("cached", "new"):
+        minio_bucket.store.put(name, data)
+    environment = {**minio_bucket.environment, **disk.environment}
+    with mounted(minio_bucket.url, environment=environment, allow_errors=True) as mount:
+        assert (mount.path / "cached").read_bytes() == data
+        mount.umount()
+        mount.mount_again()  # nothing is in memory now
+        with disk.failing(BLOCKS):
+            assert (mount.path / "cached").read_bytes() == data
+            assert (mount.path / "new").read_bytes() == data
+            (mount.path / "written").write_bytes(data)
+            assert (mount.path / "written").read_bytes() == data
+            mount.drain()
+        assert minio_bucket.contents()["written"] == data
+        mount.umount()
+        mount.mount_again()
+        assert all((mount.path / name).read_bytes() == data for name in ("cached", "new", "written"))
+
+
+def test_staged_bytes_that_cannot_be_read_are_an_error_and_told(minio_bucket: Bucket, disk: Faults) -> None:
+    minio_bucket.store.put("stored", b"stored" * 1000)
+    environment = {**minio_bucket.environment, **disk.environment}
+    with mounted(minio_bucket.url, environment=environment, allow_errors=True, upload_delay="1h") as mount:
+        (mount.path / "dirty").write_bytes(b"dirty" * 1000)
+        with disk.failing(STAGING):
+            with pytest.raises(OSError, match="Input/output error"):
+                (mount.path / "dirty").read_bytes()
+            with pytest.raises(OSError, match="Input/output error"):
+                (mount.path / "refused").write_bytes(b"refused")
+            assert (mount.path / "stored").read_bytes() == b"stored" * 1000
+            mount.drain()
+            (parked,) = mount.status().uploads.parked
+            assert (parked.key, "Input/output error" in parked.error) == ("dirty", True)
+            assert "dirty" in mount.place.run("status", str(mount.path)).stdout
+            assert "dirty" in mount.place.log_text()
+        assert (mount.path / "dirty").read_bytes() == b"dirty" * 1000
+        done = mount.place.run("flush", "--retry-parked", str(mount.path))
+        assert done.returncode == 0, done.stderr
+        assert minio_bucket.contents()["dirty"] == b"dirty" * 1000
+        assert mount.status().uploads.parked_count == 0
+
+
+def test_a_journal_on_a_failing_disk_stops_changes_alone(minio_bucket: Bucket, disk: Faults) -> None:
+    for name in ("stored", "gone"):
+        minio_bucket.store.put(name, name.encode() * 1000)
+    environment = {**minio_bucket.environment, **disk.environment}
+    with mounted(minio_bucket.url, environment=environment, allow_errors=True, upload_delay="1s") as mount:
+        (mount.path / "accepted").write_bytes(b"accepted")
+        with disk.failing(JOURNAL):
+            for change in (
+                (mount.path / "d").mkdir,
+                (mount.path / "gone").unlink,
+                lambda: (mount.path / "f").write_bytes(b"f"),
+                lambda: (mount.path / "accepted").rename(mount.path / "moved"),
+                lambda: (mount.path / "accepted").chmod(0o600),
+            ):
+                with pytest.raises(OSError, match="Input/output error"):
+                    change()
+            assert (mount.path / "stored").read_bytes() == b"stored" * 1000
+            assert (mount.path / "accepted").read_bytes() == b"accepted"
+            assert {"accepted", "gone", "stored"} <= set(os.listdir(mount.path))
+            assert "journal" in mount.place.log_text()
+        (mount.path / "d").mkdir()
+        mount.drain()
+        assert mount.status().uploads.parked_count == 0
+        mount.umount()
+    found = minio_bucket.contents()
+    assert found.pop("f", b"") == b""  # created before its bytes were refused, perhaps
+    assert found == {"stored": b"stored" * 1000, "gone": b"gone" * 1000, "accepted": b"accepted", "d/": b""}

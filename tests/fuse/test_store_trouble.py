@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import time
+import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import boto3
 import pytest
+from minio.credentials.providers import StaticProvider
+from minio.minioadmin import MinioAdmin
 
 from tests.fuse import proxy as faults
-from tests.fuse.mounting import mounted
+from tests.fuse.failing import HOST, RESOLVER, Faults
+from tests.fuse.mounting import a_place, mounted
 from tests.fuse.proxy import Proxy
 from tests.fuse.test_life import wait_until
 from tests.fuse.test_promises import MIB, reads
@@ -163,6 +167,107 @@ def test_credentials_are_changed_under_a_mount(
             mount.drain()
             assert mount.status().uploads.parked_count == 0
     assert bucket.contents() == {"before": b"before", "during": b"during"}
+
+
+@pytest.mark.parametrize("scheme", ["minio", "s3"])
+def test_revoked_credentials_are_replaced_in_their_file(
+    scheme: str, request: pytest.FixtureRequest, minio: Server, tmp_path: Path
+) -> None:
+    bucket: Bucket = request.getfixturevalue(f"{scheme}_bucket")
+    for name in ("cached", "read", "gone", "moved", "changed"):
+        bucket.store.put(name, name.encode() * 1000)
+    keys = tmp_path / "credentials"
+    provider = StaticProvider(ACCESS_KEY, SECRET_KEY)
+    admin = MinioAdmin(endpoint=minio.host, credentials=provider, secure=False)
+
+    def rotate(user: str) -> None:
+        """A new user's keys are in the file."""
+        admin.user_add(user, SECRET_KEY)
+        admin.policy_set("readwrite", user=user)
+        keys.write_text(f"[default]\naws_access_key_id = {user}\naws_secret_access_key = {SECRET_KEY}\n")
+        keys.chmod(0o600)
+
+    old, new = (f"user-{uuid.uuid4().hex[:12]}" for _ in range(2))
+    rotate(old)
+    hidden = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    environment = {name: value for name, value in bucket.environment.items() if name not in hidden}
+    with mounted(
+        bucket.url, environment=environment, allow_errors=True, upload_delay="0s", store_timeout="3s",
+        credentials_file=str(keys), metadata_ttl="1h",
+    ) as mount:  # fmt: skip
+        assert (mount.path / "cached").read_bytes() == b"cached" * 1000
+        assert len(list(mount.path.iterdir())) == 5
+        admin.user_remove(old)
+        (mount.path / "new").write_bytes(b"new")
+        (mount.path / "gone").unlink()
+        (mount.path / "moved").rename(mount.path / "there")
+        with (mount.path / "changed").open("ab") as file:
+            file.write(b"more")
+        wait_until(lambda: mount.status().store.error is not None)
+        assert not reads(mount.path / "read", b"read" * 1000)
+        assert (mount.path / "cached").read_bytes() == b"cached" * 1000
+        assert mount.status().uploads.parked_count == 0
+        rotate(new)
+        assert (mount.path / "read").read_bytes() == b"read" * 1000
+        mount.drain()
+        assert mount.status().uploads.parked_count == 0
+        assert mount.status().store.error is None
+        assert bucket.contents() == {
+            "cached": b"cached" * 1000, "read": b"read" * 1000, "there": b"moved" * 1000,
+            "changed": b"changed" * 1000 + b"more", "new": b"new",
+        }  # fmt: skip
+    admin.user_remove(new)
+
+
+# -- the store's name -------------------------------------------------------------------------------
+
+
+def test_a_name_that_cannot_be_resolved_at_the_mount(
+    minio_bucket: Bucket, minio: Server, tmp_path: Path
+) -> None:
+    machine = Faults(tmp_path / "faults")
+    with a_place(environment={**minio_bucket.environment, **machine.environment}) as place:
+        port = minio.host.partition(":")[2]
+        url = f"{minio_bucket.url.replace(minio.host, f'{HOST}:{port}')}?tls=0"
+        with machine.failing(RESOLVER):
+            done = place.mount(url)
+        assert done.returncode == 1
+        (sentence,) = done.stderr.splitlines()
+        assert f"The name of the store at http://{HOST}:{port} cannot be resolved" in sentence
+        assert "check" in sentence
+        assert not os.path.ismount(place.mountpoint)
+
+
+def test_a_name_that_cannot_be_resolved_for_a_while(
+    minio_bucket: Bucket, minio: Server, tmp_path: Path
+) -> None:
+    for name in ("cached", "other"):
+        minio_bucket.store.put(name, name.encode())
+    machine = Faults(tmp_path / "faults")
+    with Proxy(minio.host) as proxy:
+        url = f"{minio_bucket.url.replace(minio.host, proxy.host.replace('127.0.0.1', HOST))}?tls=0"
+        with mounted(
+            url, environment={**minio_bucket.environment, **machine.environment}, allow_errors=True,
+            upload_delay="0s", store_timeout="3s", metadata_ttl="1h",
+        ) as mount:  # fmt: skip
+            assert (mount.path / "cached").read_bytes() == b"cached"
+            assert len(list(mount.path.iterdir())) == 2
+            with machine.failing(RESOLVER):
+                # Connections that are open would go on: they are broken off.
+                proxy.rule(faults.ANY, faults.reset)
+                (mount.path / "new").write_bytes(b"new")
+                (mount.path / "cached").rename(mount.path / "moved")
+                wait_until(lambda: "cannot be resolved" in (mount.status().store.error or ""))
+                assert "cannot be resolved" in mount.place.run("status", str(mount.path)).stdout
+                assert (mount.path / "new").read_bytes() == b"new"
+                assert (mount.path / "moved").read_bytes() == b"cached"
+                assert not reads(mount.path / "other", b"other")
+                proxy.heal()
+            wait_until(lambda: mount.status().store.error is None, 60)
+            assert (mount.path / "other").read_bytes() == b"other"
+            mount.drain()
+            assert mount.status().uploads.parked_count == 0
+    assert minio_bucket.contents() == {"moved": b"cached", "other": b"other", "new": b"new"}
 
 
 # -- bodies without an end --------------------------------------------------------------------------
