@@ -26,6 +26,7 @@ _IDENTITY = (
     "committed",
     "supersedes",
     "lost",
+    "made",
     "copied",
     "seq",
 )

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.errors import NotFoundError, ObjectStoreError, PreconditionFailedError, first_error
+from objfs.errors import (
+    NotFoundError,
+    ObjectStoreError,
+    PermissionDeniedError,
+    PreconditionFailedError,
+    first_error,
+)
 from objfs.store.values import ANY
 from objfs.upload.lookups import find, find_ours, is_superseded
 from objfs.upload.operations import UNKNOWN, Kind, Operation, State
@@ -126,7 +132,7 @@ class Executor:
                 operation.stored_options(),
                 operation.base.condition,
             )
-        except (NotFoundError, PreconditionFailedError):
+        except (NotFoundError, PreconditionFailedError, PermissionDeniedError):
             ours = await find_ours(self._store, operation)
             if ours is None:
                 raise

@@ -114,8 +114,8 @@ class Ledger:
         operation.note_content()
         self._book.write(operation)
 
-    def mkdir(self, path: str, *, options: PutOptions, base: Base = UNKNOWN) -> Operation:
-        """The marker of a directory, new or with new attributes."""
+    def mkdir(self, path: str, *, options: PutOptions, base: Base = UNKNOWN, made: bool = False) -> Operation:
+        """The marker of a directory, `made` just now or with new attributes."""
         with self._book.step():
             last = self._waiting_at(path, directory=True)
             if last is not None and last.kind is Kind.MARKER:
@@ -127,7 +127,13 @@ class Ledger:
                     base = last.base
                     self._book.revoke(last)
                 operation = Operation(
-                    kind=Kind.MARKER, path=path, directory=True, options=options, base=base, body=b""
+                    kind=Kind.MARKER,
+                    path=path,
+                    directory=True,
+                    options=options,
+                    base=base,
+                    body=b"",
+                    made=made,
                 )
                 self._append(operation)
         self._touch(operation)

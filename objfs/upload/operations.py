@@ -75,6 +75,7 @@ class Operation:
         committed: the staged file as it was when last journaled.
         supersedes: tokens of refused operations whose place it takes: objects that bear them are ours.
         lost: the version that a put is a change of, if it is not in the store any more.
+        made: the directory is new, whatever the store still has at its place.
         copied: all of a renamed tree is at its new place too; what is left is to delete the old.
         decision: how a file is stored, once its upload has started.
         held: a program is still writing: do not start.
@@ -97,6 +98,7 @@ class Operation:
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     supersedes: tuple[str, ...] = ()
     lost: Version | None = None
+    made: bool = False
     copied: bool = False
     decision: Decision | None = None
     held: bool = False
@@ -189,6 +191,7 @@ def from_record(record: Record) -> Operation:
         token=details["token"],
         supersedes=tuple(details.get("supersedes", ())),
         lost=_base(details.get("lost", False)).version,
+        made=details.get("made", False),
         copied=details.get("copied", False),
         decision=Decision.from_json(details["decision"]) if details.get("decision") else None,
         error=details["error"],
@@ -214,6 +217,7 @@ def _details(operation: Operation) -> dict[str, object]:
         "token": operation.token,
         "supersedes": operation.supersedes,
         "lost": _base_json(Base(version=operation.lost)),
+        "made": operation.made,
         "copied": operation.copied,
         "decision": None if operation.decision is None else operation.decision.to_json(),
         "error": operation.error,

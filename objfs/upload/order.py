@@ -1,8 +1,9 @@
 """Which operation has to wait for which: the order rule of the journal, without any I/O.
 
 An operation waits for all earlier unfinished operations on any of its paths, and on their ancestors and
-descendants, unless the two commute: puts, markers and attributes under one another do. (Deletes would, but
-the removal of a directory stays in the journal until nothing below it can show after a restart.)
+descendants, unless the two commute: puts, markers and attributes under one another do, and the attributes of
+the root with everything. (Deletes would, but the removal of a directory stays in the journal until nothing
+below it can show after a restart.)
 """
 
 from __future__ import annotations
@@ -168,6 +169,8 @@ def _paths(operation: Operation) -> tuple[str, ...]:
 
 
 def _commute(operation: Operation, other: Operation, path: str) -> bool:
+    if not operation.path or not other.path:  # the root's attributes are an object apart from the tree
+        return operation.path != other.path
     return {operation.kind, other.kind} <= _ADDITIVE and path not in _paths(other)
 
 

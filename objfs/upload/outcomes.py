@@ -22,7 +22,7 @@ from objfs.errors import (
 )
 from objfs.upload.conflicts import conflict_path
 from objfs.upload.expiry import has_expired
-from objfs.upload.lookups import find, is_ours, is_superseded
+from objfs.upload.lookups import find, find_ours, is_ours, is_superseded
 from objfs.upload.observer import NoObserver, Observer
 from objfs.upload.operations import NOTHING, Base, Kind, Operation
 from objfs.upload.outage import AWAY, HOPELESS_ATTEMPTS, Outage, back_off_s
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 QUICK_ATTEMPTS = 3  # answers to a condition that was settled since are not waited for, unless they go on
 REFUSALS = (PermissionDeniedError, InvalidRequestError, NotSupportedError, QuotaExceededError)
+WITH_TOKEN = (Kind.PUT, Kind.MARKER, Kind.SET)  # one object tells whether they took effect
 
 
 class Outcomes:
@@ -66,11 +67,24 @@ class Outcomes:
             await self._precondition_failed(operation, error)
         elif isinstance(error, (NotFoundError, StaleVersionError)) and operation.kind is Kind.PUT:
             await self._upload_lost(operation, error)
+        elif isinstance(error, REFUSALS) and operation.kind in WITH_TOKEN:
+            await self._refused(operation, error)
         elif isinstance(error, (ObjectStoreError, StaleVersionError, OSError, EOFError, ValueError)):
             self.failed(operation, error)
         else:
             log.error("upload of %r failed by a bug", operation.path, exc_info=error)
             self._park(operation, f"internal error: {error}")
+
+    async def _refused(self, operation: Operation, error: ObjectStoreError) -> None:
+        """An attempt before this one may have taken effect: its answer, or a life, was lost."""
+        try:
+            ours = await find_ours(self._store, operation)
+        except ObjectStoreError:
+            ours = None
+        if ours is None:
+            self.failed(operation, error)
+        else:
+            self.succeeded(operation, ours.version)
 
     def failed(self, operation: Operation, error: Exception) -> None:
         """An attempt failed, by itself or with others."""

@@ -72,6 +72,7 @@ def _replace(book: Book, parked: Operation, first: Operation) -> Operation | Non
         return None
     with book.step():
         first.base = parked.base
+        first.made = first.made or (parked.made and first.kind is Kind.MARKER)
         first.supersedes = (*parked.supersedes, parked.token)
         book.write(first)
         book.revoke(parked)
@@ -118,6 +119,7 @@ def _go_behind(book: Book, parked: Operation, tree: Operation) -> None:
         parked.path = tree.path + parked.path[len(tree.source) :]
         if parked.source:
             parked.source = tree.path + parked.source[len(tree.source) :]
+        parked.made = False  # there it is not new: what was stored in it goes along
         parked.state = State.SENT
         parked.attempts = 0
         book.append(parked)

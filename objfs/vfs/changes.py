@@ -79,7 +79,9 @@ class Changes:
         with self.ledger.step():
             self._delete_expired(parent, name)
             leaving = self.ledger.leaving(path)
-            operation = self.ledger.mkdir(path, options=encode(node.attributes, name), base=NOTHING)
+            operation = self.ledger.mkdir(
+                path, options=encode(node.attributes, name), base=NOTHING, made=True
+            )
         parent.expired.pop(name, None)
         self._tree.attach_new(parent, name, node)
         node.proven = node.local = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from objfs.upload.bases import is_within
 from objfs.upload.operations import Kind, Operation
 from objfs.vfs.attributes import Attributes, Defaults, decode_options, default_attributes
 from objfs.vfs.nodes import PENDING, DirectoryNode, FileNode, Node, Tree
@@ -81,19 +80,13 @@ class _Replay:
         if not isinstance(node, DirectoryNode):
             self._remove(parent, name)
             node = self._tree.new_directory(name, attributes)
-            node.local = self._is_empty_place(operation)
-            is_new = node.local or operation.base.absent
-            (self._tree.attach_new if is_new else self._tree.attach)(parent, name, node)
+            node.local = operation.made and bool(self._ledger.moves_before(operation))
+            (self._tree.attach_new if operation.made else self._tree.attach)(parent, name, node)
             leaving = self._ledger.leaving(operation.path, before=operation.seq)
             node.gone = dict.fromkeys(leaving, PENDING)
         node.attributes = attributes
         node.proven = True
         self._owners.restore(operation, node)
-
-    def _is_empty_place(self, operation: Operation) -> bool:
-        """Whether a directory was made (not only changed) where the store still has others' content."""
-        moves = self._ledger.moves_before(operation)
-        return bool(moves) and (operation.base.absent or is_within(operation.path, moves[-1].source))
 
     def _delete(self, operation: Operation) -> None:
         parent, name = self._place(operation.path)

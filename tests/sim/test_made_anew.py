@@ -30,6 +30,20 @@ SCENES: dict[str, tuple[Sequence[Op], set[str]]] = {
         (Op("rename", "a", "x"), Op("mkdir", "a"), Op("rmdir", "a"), Op("mkdir", "a"), Op("mkdir", "a/b")),
         {"a", "a/b", "q", "q/f", "x", "x/b", "x/b/old"},
     ),
+    "twice after a file was there": (
+        (
+            Op("rename", "a", "x"),
+            Op("rename", "q", "a"),
+            Op("unlink", "a/f"),
+            Op("rmdir", "a"),
+            Op("symlink", "a", data=b"a"),
+            Op("unlink", "a"),
+            Op("mkdir", "a"),
+            Op("rmdir", "a"),
+            Op("mkdir", "a"),
+        ),
+        {"a", "x", "x/b", "x/b/old"},
+    ),
     "emptied": (
         (Op("unlink", "a/b/old"), Op("rmdir", "a/b"), Op("mkdir", "a/b")),
         {"a", "a/b", "q", "q/f"},

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from objfs.errors import PermissionDeniedError
+from objfs.upload.operations import ROOT_MARKER_KEY
 from tests.sim.store import Weather
 from tests.sim.test_conflicts import Scene, play
 
@@ -119,16 +120,76 @@ def test_a_refusal_after_a_lost_answer(tmp_path: Path) -> None:
         def check(name: str, key: str) -> None:
             if name == "PUT" and key == "g":
                 requests.append(name)
-                if len(requests) > 1:
-                    raise PermissionDeniedError("Access denied.", key=key)
+            if key == "g" and ((name == "HEAD" and requests) or len(requests) > 1):
+                raise PermissionDeniedError("Access denied.", key=key)
 
         at.store.before_request = check
         at.store.lose = lambda name, key: (name, key) == ("PUT", "g")
         await at.write("g", b"ours", new=True)
         assert await parked(at) == ["g"]
         assert at.store.objects()["g"] == b"ours"
+        at.store.before_request = lambda _name, _key: None
         await at.do("unlink", "g")
         assert await at.settle() == {"f": b"theirs 0"}
+
+    play(tmp_path, scene)
+
+
+def test_a_rename_that_took_effect_before_the_refusal(tmp_path: Path) -> None:
+    """Both answers are lost, and the store says no then: the file is done, and can be read."""
+
+    async def scene(at: Scene) -> None:
+        requests: list[str] = []
+
+        def check(name: str, key: str) -> None:
+            if name == "COPY f to":
+                requests.append(name)
+                if len(requests) > 1:
+                    raise PermissionDeniedError("Access denied.", key=key)
+
+        at.store.before_request = check
+        at.store.weather = Weather(attempts=1)
+        at.store.lose = lambda name, _key: name == "DELETE"
+        await at.do("rename", "f", "g")
+        assert await parked(at) == []
+        assert (await at.client.entry("g"))[2] == b"theirs 0"
+        assert await at.settle() == {"g": b"theirs 0"}
+
+    play(tmp_path, scene)
+
+
+def test_attributes_that_took_effect_before_the_refusal(tmp_path: Path) -> None:
+    """The object is another version by that, which is read."""
+
+    async def scene(at: Scene) -> None:
+        requests: list[str] = []
+
+        def check(name: str, key: str) -> None:
+            if name == "COPY f to":
+                requests.append(name)
+                if len(requests) > 1:
+                    raise PermissionDeniedError("Access denied.", key=key)
+
+        at.store.before_request = check
+        at.store.lose = lambda name, _key: name == "COPY f to"
+        await at.do("chmod", "f", number=0o600)
+        assert await parked(at) == []
+        assert (await at.client.entry("f"))[1:3] == (0o600, b"theirs 0")
+
+    play(tmp_path, scene)
+
+
+def test_attributes_of_the_root_hold_nothing_back(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        refuse(at, ROOT_MARKER_KEY)
+        await at.do("chmod", "", number=0o700)
+        assert await parked(at) == [""]
+        await at.do("rename", "f", "g")
+        await at.mount.uploader.drain()
+        assert at.store.objects() == {"g": b"theirs 0"}
+        await at.do("unlink", "g")
+        await at.mount.uploader.drain()
+        assert at.store.objects() == {}
 
     play(tmp_path, scene)
 

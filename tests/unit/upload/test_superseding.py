@@ -123,6 +123,14 @@ def test_a_refused_marker_makes_way(desk: Desk) -> None:
     assert desk.sent() == ["delete d"]
 
 
+def test_the_next_marker_of_a_new_directory_is_one_too(desk: Desk) -> None:
+    refused = desk.ledger.mkdir("d", options=PLAIN, made=True)
+    desk.send()
+    desk.progress.park(refused, "403")
+    assert desk.ledger.mkdir("d", options=PLAIN).made
+    assert desk.sent() == ["marker d"]
+
+
 def test_other_names_never_wait(desk: Desk) -> None:
     refused = desk.put("d/f", OLD)
     desk.send()
