@@ -32,6 +32,10 @@ MAX_HANDLERS = 256  # pyfuse3's 99 are soon taken by reads that wait for a slow 
 MAX_BACKGROUND = 128  # the kernel's 12 let a few stalled reads delay all others
 READ_AHEAD_KB = 1024  # the kernel's 128 costs four times the round trips of a sequential read
 UNMOUNT_TIMEOUT_S = 30.0
+TUNE_TIMEOUT_S = 10.0
+CONNECTIONS = Path("/sys/fs/fuse/connections")  # the kernel's documentation: filesystems/fuse
+# In a mount namespace of its own, so that nobody else sees the control file system appear.
+SET_APART = ("unshare", "--mount", "sh", "-c", 'mount -t fusectl none "$1" && echo "$3" > "$2"', "sh")
 DIRECT_WRITES_SINCE = (6, 6)  # Linux that drops the pages which others have mapped under a direct write
 
 
@@ -158,7 +162,11 @@ def _tune(mountpoint: Path) -> None:
     if device is None:
         return
     _set(Path(f"/sys/class/bdi/{device}/read_ahead_kb"), READ_AHEAD_KB)
-    _set(Path(f"/sys/fs/fuse/connections/{device.partition(':')[2]}/max_background"), MAX_BACKGROUND)
+    limit = CONNECTIONS / device.partition(":")[2] / "max_background"
+    if limit.exists() or os.geteuid() != 0:
+        _set(limit, MAX_BACKGROUND)
+    else:  # the control file system is not mounted, as in most containers
+        _set_apart(limit, MAX_BACKGROUND)
 
 
 def _device(mountpoint: Path) -> str | None:
@@ -182,3 +190,19 @@ def _set(path: Path, value: int) -> None:
         path.write_text(f"{value}\n")
     except OSError as error:
         log.debug("%s stays as it is: %s", path, error.strerror)
+
+
+def _set_apart(limit: Path, value: int) -> None:
+    try:
+        done = subprocess.run(  # noqa: S603  # a fixed program, paths and a number as arguments
+            [*SET_APART, str(CONNECTIONS), str(limit), str(value)],
+            capture_output=True,
+            text=True,
+            timeout=TUNE_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.debug("%s stays as it is: %s", limit, error)
+        return
+    if done.returncode != 0:
+        log.debug("%s stays as it is: %s", limit, done.stderr.strip())
