@@ -9,21 +9,21 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from botocore.exceptions import BotoCoreError, ProfileNotFound
 from minio.credentials.credentials import Credentials
-from minio.credentials.providers import Provider
 from minio.helpers import BaseURL, check_bucket_name
 from minio.signer import sign_v4_s3
 from minio.time import to_amz_date
 
-from objfs.drivers.s3api.chain import open_botocore
+from objfs.drivers.s3api.chain import Chain
 from objfs.drivers.s3api.checksums import choose_checksum
 from objfs.drivers.s3api.http import UNSIGNED_PAYLOAD, Connection, Place
 from objfs.drivers.s3api.store import SAFE_METADATA_BYTES, S3Store
-from objfs.errors import InvalidRequestError, UnauthenticatedError, UsageError
+from objfs.errors import InvalidRequestError, UsageError
 from objfs.store.values import Capabilities
 
 if TYPE_CHECKING:
+    from botocore.credentials import ReadOnlyCredentials
+
     from objfs.store.urls import StoreOptions, StoreUrl
 
 DEFAULT_REGION = "us-east-1"  # MinIO's own default
@@ -45,7 +45,7 @@ def open_driver(url: StoreUrl, options: StoreOptions) -> S3Store:
     target = base.build(method="GET", region=region, bucket_name=url.bucket)
     place = Place(origin=f"{target.scheme}://{target.netloc}", base_path=target.path.rstrip("/"))
     return S3Store(
-        MinioConnection(place, options, region=region, provider=AwsChainProvider(options)),
+        MinioConnection(place, options, region=region, chain=Chain(options)),
         url.bucket,
         capabilities=CAPABILITIES,
         checksum=choose_checksum(url.option("checksum") or "crc64nvme", announce=False),
@@ -53,47 +53,23 @@ def open_driver(url: StoreUrl, options: StoreOptions) -> S3Store:
     )
 
 
-class AwsChainProvider(Provider):
-    """Credentials of the AWS chain, refreshed when they near their end."""
-
-    def __init__(self, options: StoreOptions) -> None:
-        try:
-            self._credentials = open_botocore(options).get_credentials()
-        except ProfileNotFound as error:
-            raise UsageError(
-                f"The AWS configuration has no profile {options.profile or 'default'}."
-            ) from error
-
-    def retrieve(self) -> Credentials:
-        """Credentials that are good now."""
-        if self._credentials is None:
-            raise UnauthenticatedError(
-                "There are no credentials for MinIO: set AWS_PROFILE, "
-                "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-            )
-        try:
-            frozen = self._credentials.get_frozen_credentials()
-        except BotoCoreError as error:
-            raise UnauthenticatedError("The credentials cannot be refreshed.") from error
-        return Credentials(frozen.access_key or "", frozen.secret_key or "", frozen.token)
-
-
 class MinioConnection(Connection):
     """Signs with minio-py. Its `Minio.get_object` and its kin are not used: see `s3api`."""
 
-    def __init__(self, place: Place, options: StoreOptions, *, region: str, provider: Provider) -> None:
-        super().__init__(place, options)
+    def __init__(self, place: Place, options: StoreOptions, *, region: str, chain: Chain) -> None:
+        super().__init__(place, options, chain)
         self._region = region
-        self._provider = provider
 
     @property
     def region(self) -> str:
         """See `Connection`."""
         return self._region
 
-    def sign(self, method: str, url: str, headers: dict[str, str]) -> dict[str, str]:
+    def sign(
+        self, method: str, url: str, headers: dict[str, str], keys: ReadOnlyCredentials
+    ) -> dict[str, str]:
         """See `Connection`."""
-        credentials = self._provider.retrieve()
+        credentials = Credentials(keys.access_key or "", keys.secret_key or "", keys.token)
         date = datetime.now(UTC)
         unsigned: dict[str, str | list[str] | tuple[str]] = {**headers, "x-amz-date": to_amz_date(date)}
         if credentials.session_token:

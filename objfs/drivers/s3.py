@@ -12,18 +12,18 @@ import boto3.session
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ProfileNotFound
+from botocore.exceptions import BotoCoreError
 
-from objfs.drivers.s3api.chain import open_botocore
+from objfs.drivers.s3api.chain import Chain
 from objfs.drivers.s3api.checksums import choose_checksum
 from objfs.drivers.s3api.http import UNSIGNED_PAYLOAD, Connection, Place
 from objfs.drivers.s3api.store import SAFE_METADATA_BYTES, S3Store
-from objfs.errors import InvalidRequestError, UnauthenticatedError, UsageError
+from objfs.errors import InvalidRequestError, UsageError
 from objfs.store.urls import s3_endpoint
 from objfs.store.values import Capabilities
 
 if TYPE_CHECKING:
-    from botocore.credentials import Credentials, ReadOnlyCredentials
+    from botocore.credentials import ReadOnlyCredentials
 
     from objfs.drivers.s3api.http import Answer, Call
     from objfs.store.urls import StoreOptions, StoreUrl
@@ -45,16 +45,14 @@ def open_driver(url: StoreUrl, options: StoreOptions) -> S3Store:
     # What other stores make of CRC headers nobody knows; MD5 they all verify.
     wanted = url.option("checksum") or ("md5" if endpoint else "crc64nvme")
     checksum = choose_checksum(wanted, announce=endpoint is None)
+    chain = Chain(options)
     try:
-        session = boto3.session.Session(botocore_session=open_botocore(options))
+        session = boto3.session.Session(botocore_session=chain.session)
         region = url.option("region") or options.region or session.region_name or DEFAULT_REGION
         place = _custom_place(endpoint, url.bucket) if endpoint else _aws_place(session, region, url.bucket)
-        credentials = session.get_credentials()
-    except ProfileNotFound as error:
-        raise UsageError(f"The AWS configuration has no profile {options.profile or 'default'}.") from error
     except BotoCoreError as error:
         raise UsageError(f"The AWS configuration is not usable: {error}") from error
-    connection = S3Connection(place, options, region=region, credentials=credentials)
+    connection = S3Connection(place, options, region=region, chain=chain)
     return S3Store(
         connection,
         url.bucket,
@@ -67,12 +65,9 @@ def open_driver(url: StoreUrl, options: StoreOptions) -> S3Store:
 class S3Connection(Connection):
     """Signs with botocore; credentials refresh themselves."""
 
-    def __init__(
-        self, place: Place, options: StoreOptions, *, region: str, credentials: Credentials | None
-    ) -> None:
-        super().__init__(place, options)
+    def __init__(self, place: Place, options: StoreOptions, *, region: str, chain: Chain) -> None:
+        super().__init__(place, options, chain)
         self._region = region
-        self._credentials = credentials
 
     def send(self, call: Call) -> Answer:
         """See `Connection`. A bucket in another region than configured is found once, and remembered."""
@@ -89,22 +84,13 @@ class S3Connection(Connection):
         """See `Connection`."""
         return self._region
 
-    def sign(self, method: str, url: str, headers: dict[str, str]) -> dict[str, str]:
+    def sign(
+        self, method: str, url: str, headers: dict[str, str], keys: ReadOnlyCredentials
+    ) -> dict[str, str]:
         """See `Connection`."""
         request = AWSRequest(method=method, url=url, headers=headers)
-        _Signer(self._frozen(), "s3", self._region).add_auth(request)
+        _Signer(keys, "s3", self._region).add_auth(request)
         return dict(request.headers.items())
-
-    def _frozen(self) -> ReadOnlyCredentials:
-        if self._credentials is None:
-            raise UnauthenticatedError(
-                "There are no AWS credentials: run `aws configure`, or set AWS_PROFILE or "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-            )
-        try:
-            return self._credentials.get_frozen_credentials()
-        except BotoCoreError as error:
-            raise UnauthenticatedError("The AWS credentials cannot be refreshed.") from error
 
 
 class _Signer(S3SigV4Auth):

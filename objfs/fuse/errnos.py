@@ -98,7 +98,8 @@ def _number(name: str, group: Exception) -> int:
     if number is None:
         log.exception("%s failed by a bug", name)
         return errno.EIO
-    if isinstance(error, (ObjectStoreError, trio.TooSlowError)):
+    # EIO that is not the store's is the local disk's.
+    if number == errno.EIO or isinstance(error, (ObjectStoreError, trio.TooSlowError)):
         # The name is part of the text before its values: each operation is a cause of its own to the log.
         log.warning(f"{name}: %s", str(error) or "no answer within the deadline")
     return number

@@ -29,7 +29,8 @@ def inherit(
     before = (follower.base, follower.source_base)
     earliest = operation.seq if since is None else since
     is_current = not _moves_between(book, earliest, follower, follower.path)
-    if is_current and follower.path == operation.path and follower.directory == operation.directory:
+    is_same = follower.path == operation.path and follower.directory == operation.directory
+    if is_current and is_same and operation.kind is not Kind.RENAME_TREE:  # it may have brought a marker
         follower.base = result
     is_source = follower.source == operation.path and not operation.directory
     if is_source and not _moves_between(book, earliest, follower, follower.source):

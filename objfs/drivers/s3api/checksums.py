@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Protocol
 
 from awscrt import checksums  # type: ignore[import-untyped]  # has no type information
@@ -115,10 +115,19 @@ class EtagCheck:
 
 def content_md5(body: Body) -> str:
     """The value of a Content-MD5 header."""
+    return b64encode(_md5(body)).decode()
+
+
+def md5_etag(body: Body, sent_md5: str | None) -> str:
+    """The ETag of a body stored by a plain PUT, where ETags are MD5 sums; `sent_md5` is its Content-MD5."""
+    return (_md5(body) if sent_md5 is None else b64decode(sent_md5)).hex()
+
+
+def _md5(body: Body) -> bytes:
     digest = hashlib.md5(usedforsecurity=False)
     for piece in _pieces(body):
         digest.update(piece)
-    return b64encode(digest.digest()).decode()
+    return digest.digest()
 
 
 def _pieces(body: Body) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NameResolutionError
 
 from objfs.drivers.s3api.body import SteadyBody
 from objfs.errors import UnavailableError, UsageError
@@ -21,11 +21,15 @@ from objfs.store.values import KIB, FileSlice
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from botocore.credentials import ReadOnlyCredentials
+
+    from objfs.drivers.s3api.chain import Chain
     from objfs.store.pace import Bucket, Traffic
     from objfs.store.urls import StoreOptions
     from objfs.store.values import Body
 
 SEND_BLOCK_BYTES = 256 * KIB  # urllib3's 16 KiB costs a third of the processor time of an upload
+_REFUSED = frozenset({400, 401, 403})  # also what outdated credentials get
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"  # bodies are covered by the signed checksum header instead
 
 
@@ -78,10 +82,11 @@ class Place:
 
 
 class Connection(ABC):
-    """Sends calls to one bucket. Thread-safe. Never retries, never follows."""
+    """Sends calls to one bucket. Thread-safe. Never retries, but with other credentials; never follows."""
 
-    def __init__(self, place: Place, options: StoreOptions) -> None:
+    def __init__(self, place: Place, options: StoreOptions, chain: Chain) -> None:
         self._place = place
+        self._chain = chain
         self._traffic = options.traffic
         self._read_timeout_s = options.read_timeout_s
         self._manager = urllib3.PoolManager(
@@ -94,8 +99,10 @@ class Connection(ABC):
         )
 
     @abstractmethod
-    def sign(self, method: str, url: str, headers: dict[str, str]) -> dict[str, str]:
-        """All headers of a request, with the signature; raises UnauthenticatedError without credentials."""
+    def sign(
+        self, method: str, url: str, headers: dict[str, str], keys: ReadOnlyCredentials
+    ) -> dict[str, str]:
+        """All headers of a request, with the signature."""
 
     @property
     def origin(self) -> str:
@@ -112,7 +119,15 @@ class Connection(ABC):
 
         Raises:
             UnavailableError: no answer, or only a piece of one.
+            UnauthenticatedError: there are no credentials.
         """
+        keys = self._chain.keys()
+        answer = self._send(call, keys)
+        if answer.status in _REFUSED and self._chain.renew(keys):
+            return self._send(call, self._chain.keys())
+        return answer
+
+    def _send(self, call: Call, keys: ReadOnlyCredentials) -> Answer:
         place = self._place
         target = place.target(call.key, call.query)
         headers = {
@@ -122,10 +137,14 @@ class Connection(ABC):
             "user-agent": "objfs",
             **call.headers,
         }
-        signed = self.sign(call.method, place.origin + target, headers)
+        signed = self.sign(call.method, place.origin + target, headers, keys)
         pool = self._manager.connection_from_url(place.origin)
         try:
             return _exchange(pool, call, target, signed, self._traffic, self._read_timeout_s)
+        except NameResolutionError as error:
+            raise UnavailableError(
+                f"The name of the store at {place.origin} cannot be resolved.", key=call.key
+            ) from error
         except (HTTPError, OSError) as error:
             raise UnavailableError(
                 f"The store at {place.origin} does not answer: {type(error).__name__}.", key=call.key

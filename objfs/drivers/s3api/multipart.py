@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from objfs.drivers.s3api.headers import condition_headers, etag_of
 from objfs.drivers.s3api.http import Call
+from objfs.drivers.s3api.told import ToldEtags, multipart_etag
 from objfs.drivers.s3api.xml import child_text, complete_document, parse_document, parse_uploads
 from objfs.errors import CorruptError, NotFoundError
 from objfs.store.protocol import DEFAULT_PUT
@@ -28,6 +29,7 @@ class S3Multipart:
     def __init__(self, store: S3Store, checksum: Checksum) -> None:
         self._store = store
         self._checksum = checksum
+        self._told = ToldEtags()
 
     @property
     def limits(self) -> MultipartLimits:
@@ -85,6 +87,7 @@ class S3Multipart:
         answer = self._store.send_conditional(call, condition)
         document = parse_document(answer.data, "CompleteMultipartUploadResult", key=key)
         etag = child_text(document, "ETag").strip('"')
+        etag = self._told.confirmed(etag, lambda: multipart_etag(parts), lambda: self._store.etag_now(key))
         return Version(etag=etag, size_bytes=sum(part.size_bytes for part in parts))
 
     def abort(self, key: str, upload_id: str) -> None:

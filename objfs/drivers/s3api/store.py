@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from objfs.drivers.s3api.checksums import EtagCheck, content_md5
+from objfs.drivers.s3api.checksums import EtagCheck, content_md5, md5_etag
 from objfs.drivers.s3api.errors import error_class, error_of
 from objfs.drivers.s3api.headers import (
     condition_headers,
@@ -19,6 +19,7 @@ from objfs.drivers.s3api.http import Call
 from objfs.drivers.s3api.integrity import S3Integrity
 from objfs.drivers.s3api.lifecycle import S3Lifecycle, S3Tags
 from objfs.drivers.s3api.multipart import S3Multipart
+from objfs.drivers.s3api.told import ToldEtags, copied_etag
 from objfs.drivers.s3api.xml import (
     child_text,
     delete_document,
@@ -51,6 +52,7 @@ _USUAL_ENTRIES = 16  # more than a mount sets
 # MinIO counts the `x-amz-meta-` of each name in, AWS does not.
 SAFE_METADATA_BYTES = Capabilities().max_metadata_bytes - _USUAL_ENTRIES * len("x-amz-meta-")
 _LAST_SUCCESS = 299
+_REFUSED = frozenset({400, 403})
 
 
 class S3Store:
@@ -82,6 +84,7 @@ class S3Store:
         self._checksum = checksum
         self._refuse_key = refuse_key
         self._etag_check = EtagCheck()
+        self._told_by_put, self._told_by_copy = ToldEtags(), ToldEtags()
         self._is_minio = False  # so far no answer said so
         self._multipart = S3Multipart(self, checksum)
 
@@ -149,7 +152,7 @@ class S3Store:
         if if_match not in (None, answer.etag):
             raise CorruptError("The store answered with another version.", key=key)
         is_whole = len(answer.data) == object_bytes
-        if is_whole and not _is_opaque(answer) and not self._etag_check.is_good(answer.etag, answer.data):
+        if is_whole and not is_opaque(answer) and not self._etag_check.is_good(answer.etag, answer.data):
             raise CorruptError("The body is not what its ETag stands for.", key=key)
         return Blob(info=_info(key, answer, object_bytes), data=answer.data)
 
@@ -162,7 +165,13 @@ class S3Store:
         answer = self.send_conditional(
             Call("PUT", self.check_key(key), headers=headers, body=body), condition
         )
-        return Version(etag=etag_of(answer, key), size_bytes=body_length(body))
+        etag = etag_of(answer, key)
+        if not is_opaque(answer):
+            sent_md5 = headers.get("content-md5")
+            etag = self._told_by_put.confirmed(
+                etag, lambda: md5_etag(body, sent_md5), lambda: self.etag_now(key)
+            )
+        return Version(etag=etag, size_bytes=body_length(body))
 
     def delete(self, keys: Sequence[str]) -> list[DeleteFailure]:
         """See `ObjectStore`."""
@@ -217,6 +226,10 @@ class S3Store:
             headers |= {"x-amz-tagging-directive": "REPLACE"} if options.tags is not None else {}
         answer = self.send(Call("PUT", self.check_key(key), headers=headers))
         etag = child_text(parse_document(answer.data, "CopyObjectResult", key=key), "ETag").strip('"')
+        if not is_opaque(answer) and not is_opaque(found):
+            etag = self._told_by_copy.confirmed(
+                etag, lambda: copied_etag(source.version.etag), lambda: self.etag_now(key)
+            )
         return Version(etag=etag, size_bytes=source.version.size_bytes)
 
     def close(self) -> None:
@@ -234,10 +247,17 @@ class S3Store:
         answer = self._connection.send(call)
         self._is_minio = self._is_minio or (answer.header("server") or "").startswith("MinIO")
         if answer.status > _LAST_SUCCESS:
-            raise error_of(answer, key=call.key)
+            raise error_of(self._with_reason(call, answer), key=call.key)
         if call.method != "GET" and b"<Error>" in answer.data[:200]:
             raise error_of(answer, key=call.key)
         return answer
+
+    def etag_now(self, key: str) -> str | None:
+        """The ETag that a HEAD tells, None if it tells none."""
+        try:
+            return self.head(key).version.etag
+        except ObjectStoreError:
+            return None
 
     def send_conditional(self, call: Call, condition: Condition) -> Answer:
         """Send a write; S3 says NoSuchKey where `if_match` meets no object."""
@@ -247,6 +267,13 @@ class S3Store:
             if condition.if_match is None or "uploadId" in call.query:
                 raise
             raise PreconditionFailedError("The object is gone.", key=call.key) from error
+
+    def _with_reason(self, call: Call, answer: Answer) -> Answer:
+        """An answer that says why: that to a HEAD has no body for it."""
+        if call.method != "HEAD" or answer.status not in _REFUSED:
+            return answer
+        told = self._connection.send(Call("GET", call.key, headers={**call.headers, "range": "bytes=0-0"}))
+        return told if told.status == answer.status else answer
 
     def check_key(self, key: str) -> str:
         """The key, if the store can hold it."""
@@ -307,7 +334,7 @@ class S3Store:
         return failures
 
 
-def _is_opaque(answer: Answer) -> bool:
+def is_opaque(answer: Answer) -> bool:
     """Whether the ETag stands for encrypted bytes (S3 API, "Common response headers")."""
     kind = answer.header("x-amz-server-side-encryption") or ""
     customer = answer.header("x-amz-server-side-encryption-customer-algorithm")

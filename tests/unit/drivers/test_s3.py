@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import TYPE_CHECKING
+
 import pytest
 
 from objfs.drivers.s3 import S3Connection, move_to_region
+from objfs.drivers.s3api.chain import Chain
 from objfs.drivers.s3api.errors import error_class, error_of
 from objfs.drivers.s3api.http import Answer, Call, Connection, Place
+from objfs.drivers.s3api.told import ToldEtags, copied_etag, multipart_etag
 from objfs.drivers.s3api.xml import parse_listing
 from objfs.errors import (
     CorruptError,
@@ -20,6 +25,10 @@ from objfs.errors import (
 )
 from objfs.store.registry import open_store
 from objfs.store.urls import StoreOptions
+from objfs.store.values import Part
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 AWS = Place(origin="https://b.s3.us-east-1.amazonaws.com", base_path="")
 
@@ -67,7 +76,7 @@ def test_a_bucket_elsewhere_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         return Answer(301 if len(asked) == 1 else 200, {"x-amz-bucket-region": "eu-west-1"}, b"")
 
     monkeypatch.setattr(Connection, "send", send)
-    connection = S3Connection(AWS, StoreOptions(), region="us-east-1", credentials=None)
+    connection = S3Connection(AWS, StoreOptions(), region="us-east-1", chain=Chain(StoreOptions()))
     assert connection.send(Call("GET")).status == 200
     assert connection.send(Call("GET")).status == 200
     assert asked == [AWS.origin, *["https://b.s3.eu-west-1.amazonaws.com"] * 2]
@@ -99,3 +108,61 @@ def test_a_server_that_is_down(url: str, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UnavailableError) as caught:
         open_store(url).head("a")
     assert caught.value.retryable
+
+
+def test_files_of_credentials_are_read_again_once_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "credentials"
+
+    def write(user: str) -> None:
+        file.write_text(f"[default]\naws_access_key_id = {user}\naws_secret_access_key = secret\n")
+
+    write("first")
+    chain = Chain(StoreOptions(credentials_file=str(file)))
+    first = chain.keys()
+    assert first.access_key == "first"
+    assert not chain.renew(first), "nothing has changed"
+    file.write_text("[default]\naws_access_key")
+    assert not chain.renew(first), "it is being written"
+    assert chain.keys() == first
+    write("second")
+    assert chain.renew(first)
+    assert chain.keys().access_key == "second"
+    assert chain.renew(first), "others were refused before they saw it"
+    assert not chain.renew(chain.keys())
+
+
+MD5 = "0123456789abcdef0123456789abcdef"
+
+
+def test_a_told_etag_is_looked_at_only_where_it_is_another_than_expected() -> None:
+    asked: list[str] = []
+
+    def ask() -> str:
+        asked.append("")
+        return MD5
+
+    told = ToldEtags()
+    assert told.confirmed(MD5, lambda: MD5, ask) == MD5
+    assert told.confirmed("unknown", lambda: None, ask) == "unknown"
+    assert not asked
+    assert told.confirmed("wrong", lambda: MD5, ask) == MD5
+    assert told.confirmed("theirs", lambda: "ours", ask) == "theirs", "somebody has replaced it since"
+    assert told.confirmed("wrong", lambda: MD5, lambda: None) == "wrong"
+    assert len(asked) == 2
+
+
+def test_etags_of_another_kind_are_found_out_once() -> None:
+    told = ToldEtags()
+    assert told.confirmed("kind", lambda: MD5, lambda: "kind") == "kind"
+    assert told.confirmed("other", lambda: MD5, pytest.fail) == "other"
+
+
+def test_etags_of_parts_and_copies() -> None:
+    parts = [Part(number=number, etag=MD5, size_bytes=1) for number in (1, 2)]
+    assert multipart_etag(parts) == f"{hashlib.md5(bytes.fromhex(MD5) * 2).hexdigest()}-2"  # noqa: S324
+    assert multipart_etag([Part(number=1, etag="opaque", size_bytes=1)]) is None
+    assert (copied_etag(MD5), copied_etag(f"{MD5}-2")) == (MD5, None)
