@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from tests.sim.mounting import MountOptions
-from tests.sim.simulation import FULL, Plan, simulate
+from tests.sim.plans import FULL, Plan
+from tests.sim.simulation import simulate
 from tests.sim.store import FAIR
 
 SEEDS = range(30)

@@ -10,8 +10,9 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from tests.sim.others import OthersPlan, simulate_others, with_stalls
-from tests.sim.simulation import Plan, simulate, with_a_bad_disk, with_moves
+from tests.sim.others import OthersPlan, simulate_others, with_moved_folders, with_stalls
+from tests.sim.plans import Plan, with_a_bad_disk, with_forks, with_moves
+from tests.sim.simulation import simulate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,23 @@ def _moves(seed: int, log: Callable[[str], None]) -> None:
     simulate(with_moves(Plan.of(seed)), log)
 
 
-KINDS = {"plain": _plain, "others": _others, "disk": _disk, "stalls": _stalls, "moves": _moves}
+def _forks(seed: int, log: Callable[[str], None]) -> None:
+    simulate(with_forks(Plan.of(seed)), log)
+
+
+def _folders(seed: int, log: Callable[[str], None]) -> None:
+    simulate_others(with_moved_folders(OthersPlan.of(seed)), log)
+
+
+KINDS = {
+    "plain": _plain,
+    "others": _others,
+    "disk": _disk,
+    "stalls": _stalls,
+    "moves": _moves,
+    "forks": _forks,
+    "folders": _folders,
+}
 
 
 def _tell(line: str) -> None:

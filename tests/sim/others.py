@@ -15,7 +15,8 @@ from objfs.upload.operations import ROOT_MARKER_KEY, State
 from tests.sim.client import Client
 from tests.sim.model import Op
 from tests.sim.mounting import Caches, Mount, MountOptions, mortal, mounted
-from tests.sim.simulation import FULL, SimulationError, in_a_world
+from tests.sim.plans import FULL
+from tests.sim.simulation import SimulationError, in_a_world
 from tests.sim.store import FAIR, KillSwitch, SimulatedStore, Weather, without_conditions
 from tests.sim.witness import Witness, marks
 
@@ -43,6 +44,7 @@ class OthersPlan:
     others: int
     pause_s: float
     options: MountOptions
+    moves: bool = False
 
     @classmethod
     def of(cls, seed: int) -> OthersPlan:
@@ -76,6 +78,19 @@ class OthersPlan:
 def with_stalls(plan: OthersPlan) -> OthersPlan:
     """The same with a store that never answers some writes."""
     return replace(plan, weather=replace(plan.weather, stalled=0.03))
+
+
+def with_moved_folders(plan: OthersPlan) -> OthersPlan:
+    """The same with programs that mostly rename directories, and more kills."""
+    dice = random.Random(f"moved {plan.seed}")
+    kills = tuple(dice.randint(1, dice.choice((30, 100, 300))) for _ in range(dice.choice((0, 1, 3))))
+    return replace(
+        plan,
+        moves=True,
+        kills=kills,
+        stale_s=0.0,
+        capabilities=replace(plan.capabilities, listing_consistent=True),
+    )
 
 
 @dataclass
@@ -173,8 +188,8 @@ class OthersSimulation:
             (self._replace, 3),
             (self._rename, 3),
             (self._unlink, 3),
-            (self._mkdir, 1),
-            (self._rename_folder, 1),
+            (self._mkdir, 4 if self.plan.moves else 1),
+            (self._rename_folder, 8 if self.plan.moves else 1),
             (self._chmod, 1),
             (self._rest, 5),
         )

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 NAMES = ("a", "b", "c", "d", "e", "f.txt")
 SIZES = (0, 1, 10, 300, 5 * KIB, 9 * KIB, 30 * KIB, 60 * KIB, 130 * KIB)
 MODES = (0o600, 0o640, 0o644, 0o755)
-MAX_DEPTH = 3
 MAX_OPEN = 4
 EVERYTHING = {
     "save": 6,
@@ -55,6 +54,8 @@ MOVES = {
     "rest": 2,
 }
 
+MOVES_OF_OPEN_FILES = MOVES | {"turn": 2, "keep_open": 2, "use_open": 4, "close_one": 2}
+
 
 @dataclass
 class Program:
@@ -70,6 +71,7 @@ class Program:
     prefix: str = ""
     habits: Mapping[str, int] = field(default_factory=lambda: EVERYTHING)
     names: Sequence[str] = NAMES
+    max_depth: int = 3
     _serial: Iterator[int] = field(default_factory=itertools.count)
     _slots: Iterator[int] = field(default_factory=itertools.count)
 
@@ -158,6 +160,16 @@ class Program:
             yield Op("rename", path, self._path())
             yield Op("rename", other, path)
             yield Op("mkdir", f"{path}/{self.dice.choice(self.names)}", number=0o755)
+
+    def _turn(self) -> Iterator[Op]:
+        """Three directories change places in a ring."""
+        folders = [self._some_folder() for _ in range(3)]
+        if all(folders):
+            aside = self._path()
+            yield Op("rename", folders[0], aside)
+            yield Op("rename", folders[2], folders[0])
+            yield Op("rename", folders[1], folders[2])
+            yield Op("rename", aside, folders[1])
 
     def _unlink(self) -> Iterator[Op]:
         yield Op("unlink", self.dice.choice((self._some_file(), self._path())))
@@ -256,7 +268,7 @@ class Program:
 
     def _path(self) -> str:
         folder = self._some_folder()
-        if folder.count("/") >= MAX_DEPTH - 1:
+        if folder.count("/") >= self.max_depth - 1:
             folder = ""
         return f"{folder or self.prefix.rstrip('/')}/{self.dice.choice(self.names)}".lstrip("/")
 

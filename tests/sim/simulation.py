@@ -14,91 +14,28 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.errors import first_error
-from objfs.store.values import Capabilities, PutOptions
+from objfs.errors import PermissionDeniedError, UnavailableError, first_error
+from objfs.store.values import PutOptions
 from objfs.upload.operations import ROOT_MARKER_KEY, State
 from tests.sim.client import Client
 from tests.sim.model import File, Folder, Model, Op
-from tests.sim.mounting import Caches, Disk, Mount, MountOptions, mortal, mounted, run
-from tests.sim.program import MOVES, NAMES, Program
-from tests.sim.store import FAIR, KillSwitch, SimulatedStore, Weather, without_conditions
+from tests.sim.mounting import Caches, Disk, Mount, mortal, mounted, run
+from tests.sim.program import NAMES, Program
+from tests.sim.store import FAIR, KillSwitch, SimulatedStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tests.sim.model import Entry, Result
+    from tests.sim.plans import Plan
 
 WALK_EVERY = 12  # operations between two comparisons of everything
-FULL = Capabilities(put_conditions=True, complete_conditions=True, copy_conditions=True)
+FORK_CHANCE = 0.02  # per step, to look what a kill would leave
+REFUSED_FOR_S = 10.0  # a key is refused, or not, for so long
 
 
 class SimulationError(Exception):
     """What was promised was not kept."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What one seed does."""
-
-    seed: int
-    operations: int
-    programs: int
-    kills: tuple[int, ...]
-    weather: Weather
-    capabilities: Capabilities
-    content_etags: bool
-    options: MountOptions
-    disk_failures: float = 0.0
-    moves: bool = False
-
-    @classmethod
-    def of(cls, seed: int) -> Plan:
-        """The plan of a seed."""
-        dice = random.Random(seed)
-        capabilities = dice.choice(
-            (FULL, FULL, replace(FULL, listing_metadata=True), without_conditions(FULL))
-        )
-        weather = dice.choice(
-            (
-                FAIR,
-                Weather(refused=0.03, lost=0.03),
-                Weather(refused=0.1, lost=0.1, slow=0.02),
-                Weather(lost=0.15, attempts=1),
-            )
-        )
-        kills = tuple(dice.choice((30, 150, 600, 2000)) for _ in range(dice.choice((0, 1, 1, 2, 3))))
-        return cls(
-            seed=seed,
-            operations=dice.choice((30, 60, 120)),
-            programs=dice.choice((1, 1, 2, 3)),
-            kills=tuple(dice.randint(1, most) for most in kills),
-            weather=weather,
-            capabilities=capabilities,
-            content_etags=dice.random() < 0.5,
-            options=MountOptions(
-                delay_s=dice.choice((0.0, 0.5, 2.0)),
-                parallel_operations=dice.choice((1, 8)),
-                metadata_ttl_s=dice.choice((0.5, 5.0)),
-            ),
-        )
-
-
-def with_a_bad_disk(plan: Plan) -> Plan:
-    """The same on a disk that fails now and then."""
-    return replace(plan, disk_failures=random.Random(f"disk {plan.seed}").choice((0.003, 0.01, 0.03)))
-
-
-def with_moves(plan: Plan) -> Plan:
-    """Programs that move, remove and remake directories under few names, and many kills."""
-    dice = random.Random(f"moves {plan.seed}")
-    return replace(
-        plan,
-        moves=True,
-        operations=dice.choice((60, 150)),
-        kills=tuple(dice.randint(1, dice.choice((30, 100, 300))) for _ in range(dice.choice((2, 4, 6)))),
-        weather=dice.choice((FAIR, plan.weather, Weather(latency_s=(0.1, 1.0)))),
-        options=replace(plan.options, delay_s=dice.choice((0.0, 0.5, 5.0, 60.0))),
-    )
 
 
 @dataclass
@@ -123,11 +60,16 @@ class Simulation:
     def __post_init__(self) -> None:
         plan = self.plan
         self.dice = random.Random(f"run {plan.seed}")
+        self.fork_dice = random.Random(f"fork {plan.seed}")
+        self.forks: list[Simulation] = []
+        self.is_ending = False
+        self.start_s = 0.0
         self.store = SimulatedStore(
             dice=random.Random(f"store {plan.seed}"),
             capabilities=plan.capabilities,
             content_etags=plan.content_etags,
             log=lambda line: self._say(f"    {line}"),
+            before_request=self._refuse,
         )
         self.disk = Disk(random.Random(f"disk {plan.seed}"))
         prefixes = [""] if plan.programs == 1 else [f"p{number}/" for number in range(plan.programs)]
@@ -136,7 +78,7 @@ class Simulation:
     async def main(self) -> None:
         """All lives, then the reckoning."""
         for kill in (*self.plan.kills, None):
-            switch = KillSwitch(at=kill, on_kill=self.caches.take_picture)
+            switch = KillSwitch(at=kill, on_kill=self.caches.take_picture, on_step=self._fork)
             self.store.switch = switch
             try:
                 with self.disk.failing(), mortal(switch):
@@ -147,6 +89,40 @@ class Simulation:
                 if not switch.dead or isinstance(group, KeyboardInterrupt):
                     raise
             self._say(f"-- killed at step {kill}" if switch.dead else "-- ended")
+        for number, fork in enumerate(self.forks):
+            self._say(f"==== fork {number}")
+            fork.start_s = trio.current_time()
+            await fork.main()
+
+    def _fork(self) -> None:
+        """Now and then: what if the process was killed now? Such lives are lived after this one."""
+        dice = self.fork_dice
+        if len(self.forks) >= self.plan.forks or dice.random() > FORK_CHANCE:
+            return
+        plan = replace(
+            self.plan,
+            seed=dice.randrange(1 << 40),
+            operations=dice.choice((0, 0, 0, 20)),
+            kills=(dice.randint(1, 60),) if dice.random() < 0.2 else (),
+            forks=0,
+            away_s=dice.choice((0.0, 0.0, 30.0)),
+        )
+        self._say(f"==== fork {len(self.forks)} taken")
+        fork = Simulation(plan, self.caches.fork(), self.log)
+        fork.store.take_over(self.store)
+        fork.actors = copy.deepcopy(self.actors)
+        self.forks.append(fork)
+
+    def _refuse(self, name: str, key: str) -> None:
+        """The store takes no changes while it is away, and some keys it refuses for a while."""
+        if self.is_ending or name.startswith(("HEAD", "GET", "LIST", "UPLOADS", "ABORT")):
+            return
+        now = trio.current_time()
+        if now < self.start_s + self.plan.away_s:
+            raise UnavailableError("No changes now.", key=key)
+        for one in (*key.split(","), *name.split(" ")[1:2]) if self.plan.refused else ():
+            if random.Random(f"{self.plan.seed} {one} {now // REFUSED_FOR_S}").random() < self.plan.refused:
+                raise PermissionDeniedError("Not now.", key=key)
 
     async def _life(self, mount: Mount, *, last: bool) -> None:
         self.store.weather = self.plan.weather
@@ -163,17 +139,22 @@ class Simulation:
             for actor, client in zip(self.actors, clients, strict=True):
                 nursery.start_soon(self._act, actor, client, share)
         self.disk.chance = 0.0
-        if not last:
-            return
+        if last:
+            await self._reckon(mount, clients)
+
+    async def _reckon(self, mount: Mount, clients: list[Client]) -> None:
+        """Everything is closed and sent: what is in the store, and shown, is what should be there."""
         for actor, client in zip(self.actors, clients, strict=True):
             for op in actor.program.close_all():
                 await self._step(actor, client, op)
-        self.store.weather = FAIR
+        self.store.weather, self.is_ending = FAIR, True
         await trio.sleep(self.dice.choice((0.0, 1.0, 10.0)))
         await mount.filesystem.commit_everything()
         mount.uploader.ledger.unpark()  # what the disk could not read or keep
         with trio.move_on_after(3600.0) as scope:
             await mount.uploader.drain()
+            if mount.uploader.ledger.unpark():  # what was being refused just now
+                await mount.uploader.drain()
         self._check(not scope.cancelled_caught, "the queue never drains", *self._queue(mount))
         await trio.sleep(1.0)
         self._check_store(mount)
@@ -199,7 +180,8 @@ class Simulation:
             seen = await client.apply(op)
         except OSError as error:
             seen = error
-            if self.plan.disk_failures and error.errno in (errno.EIO, errno.ENOSPC):
+            is_through = self.plan.options.through and error.errno == errno.EIO
+            if is_through or (self.plan.disk_failures and error.errno in (errno.EIO, errno.ENOSPC)):
                 await self._refused(actor, client, op)
                 return
             if error.errno == errno.EIO and self.plan.weather != FAIR:
@@ -215,10 +197,10 @@ class Simulation:
         self._check(_plain(seen) == _plain(wanted), f"{op}: {_short(seen)}, should be {_short(wanted)}")
 
     async def _refused(self, actor: Actor, client: Client, op: Op) -> None:
-        """The local disk failed: all or nothing of the operation is seen."""
-        self._say("  the disk failed")
-        actor.pending = None
+        """The local disk failed, or the store where it is waited for: all or nothing is seen."""
+        self._say("  refused")
         seen = await self._walk(actor, client)
+        actor.pending = None
         if self._wrong(actor, actor.model, seen):
             after = copy.deepcopy(actor.model)
             with suppress(OSError):
@@ -357,8 +339,8 @@ class Simulation:
         marked = top.children["c"] = Folder()
         marked.children["f.txt"] = _old_file(b"text", 0o600)
         program = Program(dice=random.Random(f"{prefix} {self.plan.seed}"), model=model, prefix=prefix)
-        if self.plan.moves:
-            program.habits, program.names = MOVES, NAMES[:4]
+        program.habits, program.names = self.plan.habits, NAMES[: self.plan.names]
+        program.max_depth = self.plan.depth
         return Actor(program=program, model=model, prefix=prefix)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from copy import copy
 from dataclasses import dataclass, field, replace
 from hashlib import md5
 from typing import TYPE_CHECKING, TypeVar
@@ -53,10 +54,12 @@ class KillSwitch:
     Attributes:
         at: the step, or None to live on.
         on_kill: takes the picture of the disk that the next life begins with.
+        on_step: called at each step.
     """
 
     at: int | None = None
     on_kill: Callable[[], None] = field(default=lambda: None)
+    on_step: Callable[[], None] = field(default=lambda: None)
     steps: int = 0
     dead: bool = False
 
@@ -65,6 +68,7 @@ class KillSwitch:
         if self.dead:
             raise Killed
         self.steps += 1
+        self.on_step()
         if self.steps == self.at:
             self.on_kill()
             self.dead = True
@@ -167,6 +171,15 @@ class SimulatedStore:
         self._remember()
         self.memory.delete([key])
         self._remember()
+
+    def take_over(self, other: SimulatedStore) -> None:
+        """Have what another store has."""
+        self.memory._objects, self.memory._keys = dict(other.memory._objects), list(other.memory._keys)
+        self.memory._serial = copy(other.memory._serial)
+        self.memory._multipart._uploads = {
+            upload_id: replace(upload, parts=dict(upload.parts))
+            for upload_id, upload in other.memory._multipart._uploads.items()
+        }
 
     def copy_limit(self, most_bytes: int) -> None:
         """Larger objects are copied in parts."""

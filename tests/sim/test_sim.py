@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sim.others import OthersPlan, simulate_others, with_stalls
-from tests.sim.simulation import Plan, simulate, with_a_bad_disk, with_moves
+from tests.sim.others import OthersPlan, simulate_others, with_moved_folders, with_stalls
+from tests.sim.plans import Plan, with_a_bad_disk, with_forks, with_moves
+from tests.sim.simulation import simulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,13 @@ FOUND_WITH_MOVES = {
     766: "after a restart a directory made anew showed what was still to be moved away from its place",
     2250: "a new directory that took the place of a moving one was looked for where that one went",
     9935: "a directory that had come by a rename, was removed, made anew and removed again was back",
+}
+
+FOUND_WITH_FORKS = {
+    2226: "a marker that was refused and went along with a directory hid after a restart what was in it",
+    3175: "a file whose rename took effect before a crash, and was refused after it, could not be read",
+    4100: "a file whose attributes were stored before a crash, and refused after it, could not be read",
+    4399: "a directory made, removed and made again showed after a restart what had to be moved away before",
 }
 
 FOUND_WITH_A_BAD_DISK = {
@@ -137,6 +145,23 @@ def test_found_once_with_moves(seed: int) -> None:
     _simulate_moves(seed)
 
 
+@pytest.mark.parametrize("first", range(0, SEEDS // 10, PORTION // 4))
+def test_promises_hold_whenever_the_process_is_killed(first: int) -> None:
+    for seed in range(first, first + PORTION // 4):
+        _simulate_forks(seed)
+
+
+@pytest.mark.parametrize("seed", FOUND_WITH_FORKS)
+def test_found_once_with_forks(seed: int) -> None:
+    _simulate_forks(seed)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS // 10, PORTION // 2))
+def test_nobodys_bytes_are_lost_while_directories_move(first: int) -> None:
+    for seed in range(first, first + PORTION // 2):
+        _simulate_folders(seed)
+
+
 def _simulate(seed: int) -> None:
     with _again("plain", seed):
         simulate(Plan.of(seed))
@@ -155,6 +180,16 @@ def _simulate_stalls(seed: int) -> None:
 def _simulate_moves(seed: int) -> None:
     with _again("moves", seed):
         simulate(with_moves(Plan.of(seed)))
+
+
+def _simulate_forks(seed: int) -> None:
+    with _again("forks", seed):
+        simulate(with_forks(Plan.of(seed)))
+
+
+def _simulate_folders(seed: int) -> None:
+    with _again("folders", seed):
+        simulate_others(with_moved_folders(OthersPlan.of(seed)))
 
 
 def _simulate_with_a_bad_disk(seed: int) -> None:
