@@ -64,7 +64,7 @@ class Directories:
         self._mirror = Mirror(tree, self.freshness, defaults=defaults, kernel=kernel)
         self._walks = Walks(tree, store, self.freshness, self._mirror)
         self._last_known = LastKnown()
-        self.prover = Prover(store, self._mirror, nursery)
+        self.prover = Prover(tree, store, self._mirror, nursery)
         self.expiring = Expiring(self._mirror, self.prover, self._last_known, rules)
         self._listing: dict[DirectoryNode, trio.Lock] = {}
 
@@ -142,7 +142,7 @@ class Directories:
 
     async def _probe(self, parent: DirectoryNode, name: str) -> None:
         """Ask for one name of a directory that is too large to be listed for it."""
-        begun_at = trio.current_time()
+        begun_at, moves = trio.current_time(), self._tree.moves
         key = parent.prefix + name
         found: list[ObjectInfo] = []
         below: list[ObjectInfo] = []
@@ -159,10 +159,10 @@ class Directories:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(head)
             nursery.start_soon(look_below)
-        if parent.prefix + name != key:
+        if parent.prefix + name != key or self._tree.has_moved(key, since=moves):
             await self._probe(parent, name)  # the directory was moved meanwhile: nothing was learnt
             return
-        if not self._mirror.may_update(parent, name, begun_at):
+        if _is_elsewhere(parent, name) or not self._mirror.may_update(parent, name, begun_at):
             return
         if below:
             directory = self._mirror.show_directory(parent, name, begun_at)
@@ -230,7 +230,7 @@ class Directories:
             token = page.next_page
             if token is None or pages == max_pages:
                 break
-        if self._tree.moves != moves and directory.prefix != prefix:
+        if directory.prefix != prefix or self._tree.has_moved(prefix, since=moves):
             return False
         directory.large = pages > 1 or token is not None
         self._mirror.merge(directory, listing, complete=token is None)
@@ -242,3 +242,9 @@ class Directories:
         """Ask for what we wrote lately and the listing lacks: some stores' listings come behind."""
         missing = [name for name, child in directory.children.items() if listing.may_lag(child)]
         await for_each(missing, lambda name: self._probe(directory, name), at_once=PROVE_AT_ONCE)
+
+
+def _is_elsewhere(parent: DirectoryNode, name: str) -> bool:
+    """Whether a directory is not yet where its name says: what the store has there is another's."""
+    child = parent.children.get(name)
+    return isinstance(child, DirectoryNode) and child.prefix != f"{parent.prefix}{name}/"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 ROOT_INO = 1  # FUSE_ROOT_ID
 NEVER = -math.inf
 PENDING = math.inf
+MOVES_REMEMBERED = 1000  # of objects, most recent ones: requests under way are compared with them
 
 
 @dataclass(slots=True, eq=False)
@@ -208,6 +210,7 @@ class Tree:
         self.displaced: set[Node] = set()
         self.moves = 0
         """Number of directory moves so far: a listing that saw one in the middle has to be begun anew."""
+        self._moved: deque[tuple[int, str, str]] = deque(maxlen=MOVES_REMEMBERED)
         self._epochs = itertools.count(1)
         self.root.epoch = 0
 
@@ -303,6 +306,7 @@ class Tree:
     def tree_moved(self, old_prefix: str, new_prefix: str, *, epoch: int) -> None:
         """All objects below a prefix are elsewhere in the store now, but for directories made since."""
         self.moves += 1
+        self._moved.append((self.moves, old_prefix, new_prefix))
         for node in list(self.displaced):
             if isinstance(node, DirectoryNode) and node.origin is not None:
                 if node.epoch < epoch:
@@ -310,6 +314,17 @@ class Tree:
             elif isinstance(node, FileNode) and node.remote_key is not None:
                 node.remote_key = _moved(node.remote_key, old_prefix, new_prefix)
             self.settle_place(node)
+
+    def has_moved(self, key: str, *, since: int) -> bool:
+        """Whether objects came to, or went from, where a key is, since there were so many `moves`.
+
+        What a request told of it then is about another object, also if the key is the same again.
+        """
+        if self.moves == since:
+            return False
+        if len(self._moved) == MOVES_REMEMBERED and self._moved[0][0] > since + 1:
+            return True
+        return any(key.startswith((old, new)) for number, old, new in self._moved if number > since)
 
     def settle_place(self, node: Node) -> None:
         """Forget that a node is displaced if it is not any more, nor will be by moves still to come."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.errors import NotFoundError, ObjectStoreError
-from objfs.vfs.nodes import DirectoryNode, Node
+from objfs.vfs.nodes import DirectoryNode, Node, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,8 @@ STAT_AHEAD = (8, 256)  # first and greatest number of entries proven ahead of th
 class Prover:
     """Proves entries: a listing told their names, the store tells the rest."""
 
-    def __init__(self, store: AsyncObjectStore, mirror: Mirror, nursery: trio.Nursery) -> None:
+    def __init__(self, tree: Tree, store: AsyncObjectStore, mirror: Mirror, nursery: trio.Nursery) -> None:
+        self._tree = tree
         self._store = store
         self._mirror = mirror
         self._nursery = nursery
@@ -65,13 +66,13 @@ class Prover:
             self._proving.pop(node).set()
 
     async def _prove_one(self, node: Node) -> None:
-        begun_at, key = trio.current_time(), node.key
+        begun_at, key, moves = trio.current_time(), node.key, self._tree.moves
         try:
             info = await self._store.head(key)
         except NotFoundError:
             info = None
         parent = node.parent
-        if node.key != key:
+        if node.key != key or self._tree.has_moved(key, since=moves):
             return  # it was moved meanwhile: nothing was learnt
         if parent is None or node.proven or not self._mirror.may_update(parent, node.name, begun_at):
             return

@@ -70,6 +70,7 @@ FOUND_WITH_FORKS = {
     3175: "a file whose rename took effect before a crash, and was refused after it, could not be read",
     4100: "a file whose attributes were stored before a crash, and refused after it, could not be read",
     4399: "a directory made, removed and made again showed after a restart what had to be moved away before",
+    5916: "a directory on its way was asked for under the name that it was to get, where another was passing",
 }
 
 FOUND_WITH_A_BAD_DISK = {
