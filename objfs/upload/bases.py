@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def inherit(
-    book: Book, follower: Operation, operation: Operation, result: Base, since: int | None = None
+    book: Book,
+    follower: Operation,
+    operation: Operation,
+    result: Base,
+    since: int | None = None,
+    *,
+    vanished: bool = False,
 ) -> None:
     """Give a follower, also behind the renames of directories, the base that its predecessor left.
 
@@ -25,13 +31,16 @@ def inherit(
         operation: the predecessor, with its path as it is when the follower's turn comes.
         result: what is under that path.
         since: seq of the rename that made it so, if any.
+        vanished: the predecessor had no effect. What changes a part of an object that was to be renamed is
+            no change of what has the new name instead.
     """
     before = (follower.base, follower.source_base)
     earliest = operation.seq if since is None else since
     is_current = not _moves_between(book, earliest, follower, follower.path)
     is_same = follower.path == operation.path and follower.directory == operation.directory
     if is_current and is_same and operation.kind is not Kind.RENAME_TREE:  # it may have brought a marker
-        follower.base = result
+        is_part = vanished and operation.kind is Kind.RENAME and follower.lacks_base
+        follower.base = NOTHING if is_part else result
     is_source = follower.source == operation.path and not operation.directory
     if is_source and not _moves_between(book, earliest, follower, follower.source):
         follower.source_base = result
@@ -46,15 +55,7 @@ def inherit(
         path = moved_path(operation.path, follower.source, follower.path)
         for later in book.order.followers(follower) if path is not None else ():
             there = replace(operation, path=path or "", source="")
-            inherit(book, later, there, result, follower.seq)
-
-
-def lose(book: Book, follower: Operation, operation: Operation) -> None:
-    """A renamed object is gone: what changes a part of it is no change of what has the new name."""
-    is_part = follower.path == operation.path and follower.lacks_base
-    if operation.kind is Kind.RENAME and is_part:
-        follower.base, follower.lost = NOTHING, operation.source_base.version
-        book.write(follower)
+            inherit(book, later, there, result, follower.seq, vanished=vanished)
 
 
 def rebase(book: Book, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:

@@ -63,7 +63,7 @@ class Outcomes:
 
     async def sort_out(self, operation: Operation, error: BaseException) -> None:
         """Decide what a failed attempt means."""
-        if isinstance(error, PreconditionFailedError):
+        if isinstance(error, PreconditionFailedError) and operation.kind is not Kind.RENAME_TREE:
             await self._precondition_failed(operation, error)
         elif isinstance(error, (NotFoundError, StaleVersionError)) and operation.kind is Kind.PUT:
             await self._upload_lost(operation, error)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.upload.bases import inherit, lose, rebase
+from objfs.upload.bases import inherit, rebase
 from objfs.upload.operations import NOTHING, Base, Kind, Operation, State
 from objfs.upload.pacing import COMPANY_S
 from objfs.upload.superseding import supersede
@@ -94,9 +94,7 @@ class Progress:
         with book.step():
             book.journal.remove(operation.seq)
             for follower in book.order.followers(operation):
-                inherit(book, follower, operation, result)
-                if vanished:
-                    lose(book, follower, operation)
+                inherit(book, follower, operation, result, vanished=vanished)
                 if operation.decision is not None and _is_copy_of(follower, operation):
                     follower.options = operation.decision.apply(follower.options)
                     book.write(follower)

@@ -105,12 +105,20 @@ class _Move:
             return await self._transfer.copy(info.key, target, info.version, None, ANY)
         if await self._is_copy(info, found):
             return found.version
+        await self._keep_beside(info, target)
+        return None
+
+    async def _keep_beside(self, info: ObjectInfo, target: str) -> None:
         path = conflict_path(target, time.time())
         while path in self._present:
             path = conflict_path(target, time.time(), random.randrange(2, 10_000))  # noqa: S311  # no secret
-        await self._transfer.copy(info.key, path, info.version, None, ABSENT)
+        try:
+            await self._transfer.copy(info.key, path, info.version, None, ABSENT)
+        except PreconditionFailedError:
+            there = await find(self._store, path)
+            if there is None or not await self._is_copy(info, there):  # else the answer was lost
+                raise
         self._on_conflict(target, path)
-        return None
 
     async def _is_copy(self, info: ObjectInfo, found: ObjectInfo) -> bool:
         """Whether two objects are the same; the listing tells neither metadata nor the same ETags always."""

@@ -73,6 +73,11 @@ FOUND_WITH_FORKS = {
     5916: "a directory on its way was asked for under the name that it was to get, where another was passing",
 }
 
+FOUND_WITH_FOLDERS = {
+    1615: "a change of a part of a file whose rename had nothing to act on was made to what was there before",
+    1979: "a directory was renamed to a conflict's name because one file in it got such a name twice",
+}
+
 FOUND_WITH_A_BAD_DISK = {
     22: "operations were released too early after a step that the journal refused",
     40: "a tree whose copies could not be noted was taken for noted: what followed acted on old versions",
@@ -161,6 +166,11 @@ def test_found_once_with_forks(seed: int) -> None:
 def test_nobodys_bytes_are_lost_while_directories_move(first: int) -> None:
     for seed in range(first, first + PORTION // 2):
         _simulate_folders(seed)
+
+
+@pytest.mark.parametrize("seed", FOUND_WITH_FOLDERS)
+def test_found_once_with_folders(seed: int) -> None:
+    _simulate_folders(seed)
 
 
 def _simulate(seed: int) -> None:
