@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from objfs.store.forward import ForwardingStore, RequestKind
-from objfs.store.stalls import LOOK_S, MAX_STALLED, Watch, held_up, pulsing
+from objfs.store.stalls import LOOK_S, MAX_STALLED, Watch, current_errand, held_up, pulsing
 from objfs.store.values import Blob
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class _Slots:
             watch = Watch(pulse, time.monotonic())
             self._under_way.add(watch)
         try:
-            yield
+            with current_errand().watched(watch):
+                yield
         finally:
             with self._freed:
                 pulse.is_suspect = watch.has_stalled(time.monotonic())

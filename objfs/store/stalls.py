@@ -53,7 +53,46 @@ class Watch:
         return now_s - self._since_s >= STALL_S
 
 
+class Errand:
+    """Requests of one purpose, as far as they are with the store now. Threads come and go, others look."""
+
+    __slots__ = ("_watches",)
+
+    def __init__(self) -> None:
+        self._watches: set[Watch] = set()
+
+    def has_stalled(self, now_s: float) -> bool:
+        """Whether nothing of it moves, and the store is to blame for that."""
+        watches = tuple(self._watches)
+        return bool(watches) and all(watch.has_stalled(now_s) for watch in watches)
+
+    @contextmanager
+    def watched(self, watch: Watch) -> Iterator[None]:
+        """A request is under way in here."""
+        self._watches.add(watch)
+        try:
+            yield
+        finally:
+            self._watches.discard(watch)
+
+
 _PULSE: ContextVar[Pulse] = ContextVar("pulse of the request under way")
+_ERRAND: ContextVar[Errand] = ContextVar("purpose of the requests under way")
+
+
+@contextmanager
+def running(errand: Errand) -> Iterator[None]:
+    """Requests in here, also those of tasks and threads begun in here, are of this purpose."""
+    token = _ERRAND.set(errand)
+    try:
+        yield
+    finally:
+        _ERRAND.reset(token)
+
+
+def current_errand() -> Errand:
+    """What the requests in here are for; an errand of their own if nobody said."""
+    return _ERRAND.get(None) or Errand()
 
 
 @contextmanager

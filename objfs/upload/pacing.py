@@ -64,11 +64,11 @@ class Pace:
         """How much longer changes rest."""
         return BUSY_PATIENCE_S if self._busy else 0.0
 
-    def begins_at(self, ready: ReadyQueue, under_way: int) -> float:
-        """Trio time to look for work; infinite if a change will tell."""
+    def begins_at(self, ready: ReadyQueue) -> float:
+        """Trio time to look for work while there is room for it; infinite if a change will tell."""
         first = ready.others.next_start()
         start = min(math.inf if first is None else first, self._departs_at(ready.deletes))
-        if math.isinf(start) or self.slots <= under_way:
+        if math.isinf(start):
             return math.inf
         if self._busy:
             start = min(start + BUSY_PATIENCE_S, self._touched_at + BUSY_S)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.errors import ObjectStoreError, PreconditionFailedError
+from objfs.store.stalls import LOOK_S, Errand, running
 from objfs.upload.book import Book
 from objfs.upload.deadline import DeadlineStore
 from objfs.upload.executor import Executor
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
     from objfs_cache.staging import Staging
 
 log = logging.getLogger(__name__)
+
+STALLED_MAX = (
+    48  # operations that the store has stalled on, beside those whose turn it is; each holds threads
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +95,7 @@ class Uploader:
         self._drainers = 0
         self._settlers = 0
         self._in_flight: set[Operation] = set()
-        self._batches = 0  # under way
+        self._under_way: set[Errand] = set()  # one for each batch
         self._wakes_at = math.inf
         book.subscribe(self._book_changed)
 
@@ -186,8 +192,8 @@ class Uploader:
                 changed = self._changed
                 for batch in self._next_batches():
                     self._in_flight.update(batch)
-                    self._batches += 1
-                    nursery.start_soon(self._carry, batch)
+                    self._under_way.add(errand := Errand())
+                    nursery.start_soon(self._carry, batch, errand)
                 self._wakes_at = self._next_start()
                 with trio.move_on_at(self._wakes_at):
                     await changed.wait()
@@ -203,13 +209,22 @@ class Uploader:
             awaited=self._settlers > 0,
         )
 
+    def _turns_taken(self) -> int:
+        """How many batches are under way, but for those that the store has stalled on."""
+        now_s = time.monotonic()
+        stalled = sum(errand.has_stalled(now_s) for errand in self._under_way)
+        return len(self._under_way) - min(stalled, STALLED_MAX)
+
     def _next_start(self) -> float:
-        return self._pace().begins_at(self._progress.ready, self._batches)
+        pace, taken = self._pace(), self._turns_taken()
+        if taken < pace.slots:
+            return pace.begins_at(self._progress.ready)
+        return trio.current_time() + LOOK_S if self._progress.has_ready() else math.inf
 
     def _next_batches(self) -> list[list[Operation]]:
         """Operations to start now: deletes together, everything else one by one."""
         pace = self._pace()
-        room = pace.room(self._batches)
+        room = pace.room(self._turns_taken())
         if not room:
             return []
         taken = self._progress.take_ready(
@@ -222,12 +237,13 @@ class Uploader:
         others = [[operation] for operation in taken if operation.kind is not Kind.DELETE]
         return [batch, *others] if batch else others
 
-    async def _carry(self, batch: list[Operation]) -> None:
+    async def _carry(self, batch: list[Operation], errand: Errand) -> None:
         try:
-            await self._executor.carry(batch)
+            with running(errand):
+                await self._executor.carry(batch)
         finally:
             self._in_flight.difference_update(batch)
-            self._batches -= 1
+            self._under_way.discard(errand)
             self._wake()
 
     # -- parts --------------------------------------------------------------------------------------

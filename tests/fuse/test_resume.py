@@ -22,7 +22,7 @@ PATIENCE_S = 60.0
 
 
 @pytest.mark.parametrize("cut", ["kill", "unmount", "outage"])
-def test_it_goes_on(minio_bucket: Bucket, minio: Server, cut: str) -> None:
+def test_a_large_upload_goes_on_where_it_was(minio_bucket: Bucket, minio: Server, cut: str) -> None:
     data = os.urandom(PARTS * 8 * MIB)
     with Proxy(minio.host) as proxy:
         proxy.rule("part", faults.late(0.4))

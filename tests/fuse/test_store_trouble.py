@@ -347,6 +347,27 @@ def test_many_stalled_objects_stop_nobody_else(in_body: bool, minio_bucket: Buck
     assert minio_bucket.contents()["good/new"] == b"new"
 
 
+def test_many_stalled_uploads_stop_nobody_else(minio_bucket: Bucket, minio: Server) -> None:
+    stalled = {f"stalled/{number}": os.urandom(5_000) for number in range(STALLED)}
+    good = {f"good/{number}": os.urandom(5_000) for number in range(20)}
+    with Proxy(minio.host) as proxy:
+        url = minio_bucket.url.replace(minio.host, proxy.host)
+        with mounted(url, environment=minio_bucket.environment, upload_delay="0s") as mount:
+            healed = threading.Event()
+            proxy.rule("put", faults.held(healed), part="/stalled/")
+            for folder, files in (("stalled", stalled), ("good", good)):
+                (mount.path / folder).mkdir()
+                for key, data in files.items():
+                    (mount.path / key).write_bytes(data)
+            wait_until(lambda: good.keys() <= minio_bucket.contents().keys(), 60)
+            assert not stalled.keys() & minio_bucket.contents().keys()
+            proxy.heal()
+            healed.set()
+            mount.drain()
+    found = minio_bucket.contents()
+    assert {key: data for key, data in found.items() if not key.endswith("/")} == {**stalled, **good}
+
+
 def test_many_stalled_directories_stop_nobody_else(minio_bucket: Bucket, minio: Server) -> None:
     stalled = {f"stalled{number}/f": b"%d" % number for number in range(STALLED)}
     good = {f"good{number}/f": os.urandom(5_000) for number in range(20)}
