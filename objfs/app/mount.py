@@ -134,7 +134,7 @@ async def _run(settings: MountSettings, on_ready: Callable[[], None]) -> None:
             places.inspection = filesystem.inspection
             fuse = open_session(filesystem, settings.mountpoint, _fuse_options(settings), operations)
             async with fuse as session, actions.serving(filesystem):
-                await life.serve(session, ready)
+                await life.serve(session, filesystem.commit_everything, ready)
             await filesystem.commit_everything()
             await life.drain_at_end()
             service.last_words(life.progress())

@@ -23,7 +23,7 @@ from objfs.control.values import (
 from objfs.errors import MountError, ObjectStoreError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from objfs.config import MountSettings
@@ -88,6 +88,7 @@ class MountLife:
         self._started_s = time.time()
         self._state: Literal["serving", "leaving"] = "serving"
         self._session: Session | None = None
+        self._commit: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
         self._unmounting = trio.Lock()
         self._serving = trio.CancelScope()
         self._served = trio.Event()
@@ -133,7 +134,10 @@ class MountLife:
         return self._state == "leaving"
 
     async def drain(self, *, retry_parked: bool) -> None:
-        """Upload everything that waits now; what the store refuses for good is left."""
+        """Upload everything that waits now, also of open files; what the store refuses for good is left."""
+        if self._session is not None:
+            await self._sync()
+            await self._commit()
         if retry_parked:
             count = self._uploader.ledger.unpark()
             log.info("%d refused changes are tried again", count)
@@ -170,8 +174,17 @@ class MountLife:
 
     # -- what the composition root does -------------------------------------------------------------
 
-    async def serve(self, session: Session, on_ready: Callable[[], None]) -> None:
-        """Serve until the mountpoint was taken away; `on_ready` is called once it answers."""
+    async def serve(
+        self, session: Session, commit: Callable[[], Awaitable[None]], on_ready: Callable[[], None]
+    ) -> None:
+        """Serve until the mountpoint was taken away.
+
+        Args:
+            session: with the kernel.
+            commit: journals what open files were written.
+            on_ready: called once the mount answers.
+        """
+        self._commit = commit
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._announce, session, on_ready)
             with self._serving:

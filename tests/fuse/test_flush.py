@@ -44,6 +44,18 @@ def test_flush_of_a_mount(bucket: Bucket) -> None:
         assert bucket.contents()["more"] == b"more"
 
 
+def test_flush_of_open_files(bucket: Bucket) -> None:
+    with mounted(bucket.url, environment=bucket.environment, upload_delay="1h") as mount:
+        with (mount.path / "log").open("wb", buffering=0) as file:
+            file.write(b"first")
+            assert flush(mount, str(mount.path)).returncode == 0
+            assert bucket.contents() == {"log": b"first"}
+            file.write(b" and second")
+            assert (mount.path / "log").read_bytes() == b"first and second"
+        assert flush(mount, str(mount.path)).returncode == 0
+        assert bucket.contents() == {"log": b"first and second"}
+
+
 def test_fsync_of_the_remote_kind(bucket: Bucket) -> None:
     with mounted(bucket.url, environment=bucket.environment, upload_delay="1h", fsync="remote") as mount:
         with (mount.path / "a").open("wb", buffering=0) as file:
