@@ -33,14 +33,19 @@ def show_seconds(seconds: float) -> str:
     return f"{seconds / _HOUR_S:.1f} h" if seconds < _DAY_S else f"{seconds / _DAY_S:.1f} d"
 
 
+def show_count(count: int, noun: str) -> str:
+    """`1 name`, `3,000 names`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def show_files(count: int) -> str:
     """`1 file`, `3 files`."""
-    return f"{count:,} file{'' if count == 1 else 's'}"
+    return show_count(count, "file")
 
 
 def show_changes(count: int) -> str:
     """`1 change`, `3 changes`."""
-    return f"{count:,} change{'' if count == 1 else 's'}"
+    return show_count(count, "change")
 
 
 def show_duration(seconds: float | None) -> str:

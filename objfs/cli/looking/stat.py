@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from objfs.cli.places import locate
-from objfs.cli.show import print_json, show_bytes, show_text
+from objfs.cli.show import print_json, show_bytes, show_count, show_text
 from objfs.control.client import NoAnswerError
 from objfs.errors import MountError, ObjfsError
 
@@ -85,7 +85,7 @@ def rows(one: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What is shown of one file, line by line."""
     mode = modes.filemode(_TYPES[one["kind"]] | one["mode"])
     if one["kind"] == "directory":
-        yield "directory", f"{one['entries']:,} names known, {mode}"
+        yield "directory", f"{show_count(one['entries'], 'name')} known, {mode}"
         yield "state", "changes below wait" if one["waiting_below"] else "in the store"
         yield "key", one["key"]
         return

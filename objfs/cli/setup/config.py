@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from objfs.cli.settings import gather, settings_for
-from objfs.cli.show import print_json, show_text
+from objfs.cli.show import print_json, show_count, show_text
 from objfs.config import SETTING_NAMES, ConfigError, config_paths, mount_names, read_file, read_files
 from objfs.errors import ObjfsError
 
@@ -43,7 +43,7 @@ def check() -> int:
             continue
         try:
             count = len(read_file(path).mounts)
-            sys.stdout.write(f"{path}: {count} mount{'' if count == 1 else 's'}.\n")
+            sys.stdout.write(f"{path}: {show_count(count, 'mount')}.\n")
         except ConfigError as error:
             mistakes += error.sentences
     mistakes += [] if mistakes else _check_mounts()

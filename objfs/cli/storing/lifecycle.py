@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from objfs.cli.show import print_json, show_text
+from objfs.cli.show import print_json, show_count, show_text
 from objfs.cli.stores import open_target
 from objfs.errors import MountError
 from objfs.store.lifecycle import LifecycleRule
@@ -74,12 +74,10 @@ def describe(rule: LifecycleRule) -> str:
     """One line for people."""
     about = [f"below {rule.prefix}"] if rule.prefix else []
     about += [f"tagged {name}={value}" for name, value in rule.tags.items()]
-    plural = "" if rule.expire_days == 1 else "s"
-    days = (
-        f"deleted after {rule.expire_days} day{plural}" if rule.expire_days else "see the store's own tools"
-    )
+    days = rule.expire_days
+    then = f"deleted after {show_count(days, 'day')}" if days else "see the store's own tools"
     what = "all objects" if not about else f"objects {' and '.join(about)}"
-    return show_text(f"{rule.rule_id}: {what}: {days}{'' if rule.enabled else ' (disabled)'}")
+    return show_text(f"{rule.rule_id}: {what}: {then}{'' if rule.enabled else ' (disabled)'}")
 
 
 def _api(opened: OpenedStore) -> LifecycleApi:
