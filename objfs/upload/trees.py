@@ -110,6 +110,8 @@ class _Move:
 
     async def _keep_beside(self, info: ObjectInfo, target: str) -> None:
         path = conflict_path(target, time.time())
+        if await self._is_kept(info, f"{path.rpartition('.conflict-')[0]}.conflict-"):
+            return
         while path in self._present:
             path = conflict_path(target, time.time(), random.randrange(2, 10_000))  # noqa: S311  # no secret
         try:
@@ -119,6 +121,14 @@ class _Move:
             if there is None or not await self._is_copy(info, there):  # else the answer was lost
                 raise
         self._on_conflict(target, path)
+
+    async def _is_kept(self, info: ObjectInfo, start: str) -> bool:
+        """Whether an earlier attempt, or life, made the conflict copy, whose name begins like that."""
+        for path in [path for path in self._present if path.startswith(start)]:
+            there = await find(self._store, path)
+            if there is not None and await self._is_copy(info, there):
+                return True
+        return False
 
     async def _is_copy(self, info: ObjectInfo, found: ObjectInfo) -> bool:
         """Whether two objects are the same; the listing tells neither metadata nor the same ETags always."""

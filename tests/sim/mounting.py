@@ -136,6 +136,7 @@ def small_world(seed: int) -> Iterator[None]:
             objfs.vfs.attributes,
             objfs.upload.outcomes,
             objfs.upload.outage,
+            objfs.upload.trees,
         ):
             patch(module, "time", _SIMULATED_TIME)
         patch(objfs.upload.parts, "MIB", KIB)

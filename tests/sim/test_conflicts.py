@@ -272,3 +272,52 @@ def test_a_change_of_a_part_is_kept_where_its_base_cannot_be_had(tmp_path: Path,
         assert (70_000, 70_005) in row.staged.extents
 
     play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("attempts", [1, 4])
+def test_a_lost_answer_in_a_moved_directory(tmp_path: Path, attempts: int) -> None:
+    """The conflict copy of a file in it is made once, and gives its name to nothing else."""
+
+    async def scene(at: Scene) -> None:
+        lost: list[str] = []
+
+        def lose(name: str, key: str) -> bool:
+            is_first = name.startswith("COPY") and ".conflict-" in key and not lost
+            lost.extend([key] * is_first)
+            return is_first
+
+        at.store.lose = lose
+        at.store.write_foreign("d/", b"")
+        at.store.write_foreign("d/a", b"theirs a")
+        await at.do("rename", "d", "e")
+        at.store.write_foreign("e/a", b"theirs 2")
+        await at.write("e/b", b"ours", new=True)
+        assert await at.settle() == {
+            "f": b"theirs 0",
+            "e/": b"",
+            "e/a": b"theirs 2",
+            "e/a.conflict": b"theirs a",
+            "e/b": b"ours",
+        }
+        assert [key for key in at.store.objects() if ".conflict-" in key] == lost
+        assert (await at.client.entry("e/b"))[2] == b"ours"
+
+    play(tmp_path, scene, weather=Weather(attempts=attempts))
+
+
+def test_a_part_of_a_file_whose_rename_had_nothing_to_act_on(tmp_path: Path) -> None:
+    """In a directory that is renamed then: what has the new name is another file, and stays as it is."""
+
+    async def scene(at: Scene) -> None:
+        at.store.write_foreign("d/a", b"theirs a")
+        at.store.write_foreign("d/b", b"theirs b")
+        await at.do("rename", "d/a", "d/b")
+        await at.do("rename", "d", "n")
+        await at.patch("n/b", 0, b"OURS")
+        at.store.delete_foreign("d/a")
+        await at.mount.uploader.drain()
+        assert at.store.objects()["n/b"] == b"theirs b"
+        (parked,) = at.mount.uploader.status().parked
+        assert parked.path.startswith("n/b.conflict-")
+
+    play(tmp_path, scene)
