@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
+
+import trio
 
 from objfs.errors import NotFoundError
 from objfs.store.listing import MAX_PAGE_KEYS
@@ -16,25 +19,39 @@ if TYPE_CHECKING:
 
 HEADS_MAX = 4  # so few keys are asked for one by one; of more, one listing tells a thousand
 PARALLEL_HEADS = 32
+FRESH_S = 2.0  # an answer that is older when the last one comes is asked for again
+TRIES = 3
 
 
 async def present_versions(store: AsyncObjectStore, keys: Sequence[str]) -> dict[str, Version]:
-    """The versions of those keys that exist: of many by a listing where it can be believed, else by HEAD."""
+    """The versions of those keys that exist: of many by a listing where it can be believed, else by HEAD.
+
+    Keys are also asked for again if others kept them waiting: somebody may have replaced them meanwhile.
+    """
     wanted = sorted(set(keys))
     found: dict[str, Version] = {}
-    unknown = wanted
+    asked_at = dict.fromkeys(wanted, -math.inf)
     capabilities = store.capabilities
     is_told = capabilities.listing_ordered and capabilities.listing_consistent
-    if len(wanted) > HEADS_MAX and is_told:
-        found, unknown = await _listed(store, wanted)
 
     async def head(key: str) -> None:
+        asked_at[key] = trio.current_time()
         try:
             found[key] = (await store.head(key)).version
         except NotFoundError:
-            return
+            found.pop(key, None)
 
-    await for_each(unknown, head, at_once=PARALLEL_HEADS)
+    for _ in range(TRIES):
+        unknown = [key for key in wanted if trio.current_time() - asked_at[key] > FRESH_S]
+        if len(unknown) > HEADS_MAX and is_told:
+            begun_at = trio.current_time()
+            told, left = await _listed(store, unknown)
+            for key in set(unknown).difference(left):
+                found.pop(key, None)
+                asked_at[key] = begun_at
+            found.update(told)
+            unknown = left
+        await for_each(unknown, head, at_once=PARALLEL_HEADS)
     return found
 
 

@@ -64,6 +64,8 @@ class Adoption:
         """See `Observer`."""
         for path in (operation.path, operation.source):
             self._name_left(path)
+            if operation.kind is Kind.RENAME_TREE:
+                self._names_left_below(self._tree.find(path))
         node = self._owners.take(operation)
         version = self._owners.told_of(operation, node, version)
         if node is None:
@@ -117,6 +119,13 @@ class Adoption:
         if isinstance(parent, DirectoryNode) and name in parent.gone:
             hide(self._ledger, parent, name)
 
+    def _names_left_below(self, top: Node | None) -> None:
+        """The same of all names in a directory that moved, or in one made anew where it was."""
+        for node in self._tree.walk(top) if top is not None else ():
+            if isinstance(node, DirectoryNode):
+                for name in node.gone:
+                    hide(self._ledger, node, name)
+
     def _directory_done(self, node: DirectoryNode, operation: Operation) -> None:
         if operation.kind is Kind.MARKER:
             node.marker = True
@@ -126,10 +135,8 @@ class Adoption:
         node.checked_at = node.changed_at
         self._tree.settle_place(node)
         stored_below(self._ledger, node)
-        for moved in self._tree.walk(node) if operation.kind is Kind.RENAME_TREE else ():
-            if isinstance(moved, DirectoryNode):
-                for name in moved.gone:  # removed under the old path
-                    hide(self._ledger, moved, name)
+        if operation.kind is Kind.RENAME_TREE:
+            self._names_left_below(node)  # removed under the old path
 
     def _file_done(self, node: FileNode, operation: Operation, version: Version | None) -> None:
         if version is None:  # somebody else took the object away, or so; find out what is there now

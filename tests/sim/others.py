@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from objfs.store.values import Capabilities
+    from objfs.upload.operations import Operation
 
 FOLDERS = ("", "d", "d/s", "e")
 NAMES = ("a", "b", "c")
@@ -295,16 +296,20 @@ class OthersSimulation:
         wrong = list(self.witness.violations) + list(self.store.violations)
         left = sorted(mount.uploader.ledger, key=lambda one: one.seq)
         parked = [one for one in left if one.state is State.PARKED]
+        kept = [_content(one) for one in left]
         for claim in self.ours.values():
             names = [key for key in objects if key.partition(".conflict-")[0] in claim.paths]
             names += [key for key in objects if ".conflict-" in key]
             is_kept = any(
                 claim.marks <= marks(data) for data in (*map(objects.get, names), *self.witness.taken) if data
             )
-            waits = parked and any(
-                one.concerns(path) or one.path.partition(".conflict-")[0] == path
-                for one in left
-                for path in claim.paths
+            waits = parked and (
+                any(claim.marks <= marks(data) for data in kept)
+                or any(
+                    one.concerns(path) or one.path.partition(".conflict-")[0] == path
+                    for one in left
+                    for path in claim.paths
+                )
             )
             if not is_kept and not waits:
                 elsewhere = [key for key, data in objects.items() if claim.marks <= marks(data)]
@@ -362,6 +367,13 @@ def _is_file(key: str, objects: dict[str, bytes]) -> bool:
     if key.endswith("/") or key.startswith(".objfs/"):
         return False
     return not any(other.startswith(f"{key}/") for other in objects)
+
+
+def _content(operation: Operation) -> bytes:
+    """What an operation has to store."""
+    if operation.staged is None:
+        return operation.body or b""
+    return operation.staged.read(0, operation.staged.length)
 
 
 def _now() -> float:

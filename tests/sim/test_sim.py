@@ -74,8 +74,8 @@ FOUND_WITH_FORKS = {
 }
 
 FOUND_WITH_FOLDERS = {
-    1615: "a change of a part of a file whose rename had nothing to act on was made to what was there before",
-    1979: "a directory was renamed to a conflict's name because one file in it got such a name twice",
+    1157: "what somebody put at the old place of a directory was deleted, as one comparison took so long",
+    1719: "a name that a directory made anew was not to show yet stayed hidden for one listing too many",
 }
 
 FOUND_WITH_A_BAD_DISK = {
