@@ -116,6 +116,13 @@ class Book:
         for freed in self.order.remove(operation):
             self._free(freed)
 
+    def loosen(self, marker: Operation) -> None:
+        """The directory of a marker is not new any more: what is below it need not wait."""
+        marker.made = False
+        self.write(marker)
+        for freed in self.order.loosen(marker):
+            self._free(freed)
+
     def settle(self, operation: Operation) -> None:
         """Let a change rest before it is sent."""
         operation.not_before = self._clock() + self._delay_s

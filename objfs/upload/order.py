@@ -1,9 +1,10 @@
 """Which operation has to wait for which: the order rule of the journal, without any I/O.
 
 An operation waits for all earlier unfinished operations on any of its paths, and on their ancestors and
-descendants, unless the two commute: puts, markers and attributes under one another do, and the attributes of
-the root with everything. (Deletes would, but the removal of a directory stays in the journal until nothing
-below it can show after a restart.)
+descendants, unless the two commute: puts, markers and attributes under one another do, the marker of a
+directory that is not new with everything below it, and the attributes of the root with everything. (Deletes
+would, but the removal of a directory stays in the journal until nothing below it can show after a restart;
+so does what was in its place before it was made.)
 """
 
 from __future__ import annotations
@@ -69,6 +70,16 @@ class Order:
         freed: list[Operation] = []
         for other in self._blocks.pop(operation):
             self._waits[other].discard(operation)
+            if not self._waits[other]:
+                freed.append(other)
+        return freed
+
+    def loosen(self, marker: Operation) -> list[Operation]:
+        """Let those that leave a marker in its place not wait for it; returns those that now wait for none."""
+        freed: list[Operation] = []
+        for other in [one for one in self._blocks[marker] if is_apart(marker, one)]:
+            self._blocks[marker].discard(other)
+            self._waits[other].discard(marker)
             if not self._waits[other]:
                 freed.append(other)
         return freed
@@ -171,7 +182,16 @@ def _paths(operation: Operation) -> tuple[str, ...]:
 def _commute(operation: Operation, other: Operation, path: str) -> bool:
     if not operation.path or not other.path:  # the root's attributes are an object apart from the tree
         return operation.path != other.path
+    if is_apart(operation, other) or is_apart(other, operation):
+        return True
     return {operation.kind, other.kind} <= _ADDITIVE and path not in _paths(other)
+
+
+def is_apart(marker: Operation, other: Operation) -> bool:
+    """Whether one is the marker of a directory that was there before, and the other leaves that in its place."""
+    if marker.kind is not Kind.MARKER or marker.made:
+        return False
+    return not any(f"{marker.path}/".startswith(f"{path}/") for path in _paths(other))
 
 
 def _subtree(node: _Node) -> Iterator[Operation]:

@@ -31,6 +31,9 @@ def supersede(book: Book, parked: Operation) -> Operation | None:
     """
     if is_lost(parked):
         return step_aside(book, parked)
+    if parked.made:  # its turn has come: what was in the directory's place before is gone
+        with book.step():
+            book.loosen(parked)
     followers = book.order.followers(parked)
     if not followers or not _was_never_sent(followers[0]):
         return None
@@ -72,7 +75,6 @@ def _replace(book: Book, parked: Operation, first: Operation) -> Operation | Non
         return None
     with book.step():
         first.base = parked.base
-        first.made = first.made or (parked.made and first.kind is Kind.MARKER)
         first.supersedes = (*parked.supersedes, parked.token)
         book.write(first)
         book.revoke(parked)

@@ -194,6 +194,31 @@ def test_attributes_of_the_root_hold_nothing_back(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_directory_whose_marker_is_refused_holds_nothing_back_below(tmp_path: Path, when: str) -> None:
+    async def scene(at: Scene) -> None:
+        refuse(at, "d/")
+        await at.do("mkdir", "d")
+        await at.do("mkdir", "d/s")
+        for name in "abc":
+            await at.write(f"d/{name}", name.encode(), new=True)
+        if when == "before":
+            assert await parked(at) == ["d"]
+        else:
+            await trio.sleep(0.1)
+        await at.do("unlink", "d/a")
+        await at.do("rename", "d/b", "d/e")
+        await at.do("rename", "d/s", "d/t")
+        await at.do("chmod", "d", number=0o700)
+        await at.do("rename", "d/c", "d/s")
+        assert await parked(at) == ["d"]
+        assert at.store.objects() == {"f": b"theirs 0", "d/e": b"b", "d/s": b"c", "d/t/": b""}
+        await at.do("rename", "d", "e")
+        assert await at.settle() == {"f": b"theirs 0", "e/": b"", "e/e": b"b", "e/s": b"c", "e/t/": b""}
+
+    play(tmp_path, scene)
+
+
 def test_the_rest_goes_on(tmp_path: Path) -> None:
     async def scene(at: Scene) -> None:
         refuse(at, "g")

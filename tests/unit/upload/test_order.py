@@ -13,9 +13,9 @@ from objfs.upload.order import Order
 ADDITIVE = {Kind.PUT, Kind.MARKER, Kind.SET}
 
 
-def operation(kind: Kind, path: str, source: str = "") -> Operation:
+def operation(kind: Kind, path: str, source: str = "", *, made: bool = False) -> Operation:
     directory = kind in (Kind.MARKER, Kind.RENAME_TREE)
-    return Operation(kind=kind, path=path, source=source, directory=directory)
+    return Operation(kind=kind, path=path, source=source, directory=directory, made=made)
 
 
 def waits(*operations: Operation) -> list[bool]:
@@ -36,7 +36,16 @@ def waits(*operations: Operation) -> list[bool]:
         (operation(Kind.MARKER, "d"), operation(Kind.PUT, "d/x"), False),
         (operation(Kind.PUT, "d/x"), operation(Kind.MARKER, "d"), False),
         (operation(Kind.PUT, "d/x"), operation(Kind.DELETE, "d"), True),
-        (operation(Kind.DELETE, "d/x"), operation(Kind.MARKER, "d"), True),
+        (operation(Kind.DELETE, "d/x"), operation(Kind.MARKER, "d", made=True), True),
+        (operation(Kind.DELETE, "d/x"), operation(Kind.MARKER, "d"), False),
+        (operation(Kind.MARKER, "d", made=True), operation(Kind.RENAME, "d/y", "d/x"), True),
+        (operation(Kind.MARKER, "d"), operation(Kind.RENAME, "d/y", "d/x"), False),
+        (operation(Kind.MARKER, "d"), operation(Kind.RENAME_TREE, "d/y", "d/x"), False),
+        (operation(Kind.MARKER, "d"), operation(Kind.RENAME_TREE, "e", "d"), True),
+        (operation(Kind.MARKER, "d/e"), operation(Kind.RENAME_TREE, "f", "d"), True),
+        (operation(Kind.MARKER, "d"), operation(Kind.DELETE, "d"), True),
+        (operation(Kind.MARKER, "d/e"), operation(Kind.DELETE, "d"), True),
+        (operation(Kind.MARKER, "d/e"), operation(Kind.RENAME, "d", "f"), True),
         (operation(Kind.DELETE, "d/x"), operation(Kind.DELETE, "d/y"), False),
         (operation(Kind.DELETE, "d/x"), operation(Kind.DELETE, "d"), True),
         (operation(Kind.RENAME, "b", "a"), operation(Kind.PUT, "a"), True),
@@ -87,16 +96,35 @@ def random_operation(dice: random.Random) -> Operation:
         return "/".join(dice.choice("abc") for _ in range(dice.randint(1, 3)))
 
     kind = dice.choice(list(Kind))
-    return operation(kind, path(), path() if kind in (Kind.RENAME, Kind.RENAME_TREE) else "")
+    source = path() if kind in (Kind.RENAME, Kind.RENAME_TREE) else ""
+    return operation(kind, path(), source, made=kind is Kind.MARKER and dice.random() < 0.5)
 
 
 def must_wait(new: Operation, old: Operation) -> bool:
+    for marker, one in ((new, old), (old, new)):
+        is_old = marker.kind is Kind.MARKER and not marker.made
+        if is_old and all(not f"{marker.path}/".startswith(f"{path}/") for path in places(one)):
+            return False
     for mine, other in itertools.product(places(new), places(old)):
         same = mine == other
         related = same or mine.startswith(f"{other}/") or other.startswith(f"{mine}/")
         if related and not ({new.kind, old.kind} <= ADDITIVE and not same):
             return True
     return False
+
+
+def test_what_is_below_a_directory_need_not_wait_for_its_marker_any_more() -> None:
+    order = Order()
+    marker = operation(Kind.MARKER, "d", made=True)
+    below, other = operation(Kind.DELETE, "d/x"), operation(Kind.DELETE, "d")
+    order.add(marker)
+    assert not order.add(below)
+    assert not order.add(other)
+    marker.made = False
+    assert order.loosen(marker) == [below]
+    assert order.followers(marker) == [other]
+    assert order.remove(marker) == []
+    assert order.remove(below) == [other]
 
 
 def places(one: Operation) -> list[str]:

@@ -123,12 +123,14 @@ def test_a_refused_marker_makes_way(desk: Desk) -> None:
     assert desk.sent() == ["delete d"]
 
 
-def test_the_next_marker_of_a_new_directory_is_one_too(desk: Desk) -> None:
+def test_a_refused_marker_of_a_new_directory_holds_nothing_back_below(desk: Desk) -> None:
     refused = desk.ledger.mkdir("d", options=PLAIN, made=True)
-    desk.send()
+    removal = desk.ledger.delete("d/a", base=OLD)
+    assert removal is not None
+    assert desk.send() == [refused]
     desk.progress.park(refused, "403")
-    assert desk.ledger.mkdir("d", options=PLAIN).made
-    assert desk.sent() == ["marker d"]
+    assert not refused.made
+    assert desk.send() == [removal]
 
 
 def test_other_names_never_wait(desk: Desk) -> None:
