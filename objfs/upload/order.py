@@ -75,7 +75,7 @@ class Order:
         return freed
 
     def loosen(self, marker: Operation) -> list[Operation]:
-        """Let those that leave a marker in its place not wait for it; returns those that now wait for none."""
+        """Let what leaves a marker in its place not wait for it; returns those that now wait for none."""
         freed: list[Operation] = []
         for other in [one for one in self._blocks[marker] if is_apart(marker, one)]:
             self._blocks[marker].discard(other)
@@ -188,7 +188,7 @@ def _commute(operation: Operation, other: Operation, path: str) -> bool:
 
 
 def is_apart(marker: Operation, other: Operation) -> bool:
-    """Whether one is the marker of a directory that was there before, and the other leaves that in its place."""
+    """Whether one is the marker of a directory that is not new, and the other leaves that in its place."""
     if marker.kind is not Kind.MARKER or marker.made:
         return False
     return not any(f"{marker.path}/".startswith(f"{path}/") for path in _paths(other))
