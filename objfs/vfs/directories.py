@@ -159,7 +159,7 @@ class Directories:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(head)
             nursery.start_soon(look_below)
-        if parent.prefix + name != key or self._tree.has_moved(key, since=moves):
+        if parent.prefix + name != key or self._tree.has_moved(f"{key}/", since=moves):
             await self._probe(parent, name)  # the directory was moved meanwhile: nothing was learnt
             return
         if _is_elsewhere(parent, name) or not self._mirror.may_update(parent, name, begun_at):

@@ -60,6 +60,7 @@ FOUND_WITH_STALLS = {
 }
 
 FOUND_WITH_MOVES = {
+    41062: "a directory that came to its name while that was asked for lost its attributes",
     766: "after a restart a directory made anew showed what was still to be moved away from its place",
     2250: "a new directory that took the place of a moving one was looked for where that one went",
     9935: "a directory that had come by a rename, was removed, made anew and removed again was back",
