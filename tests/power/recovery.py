@@ -124,7 +124,7 @@ async def _entry(client: Client, path: str) -> tuple[str, bytes | None]:
     for _ in range(3):
         try:
             with trio.fail_after(READ_S):
-                kind, _, content, _ = await client.entry(path)
+                kind, _, content, *_ = await client.entry(path)
             return kind, content
         except StaleVersionError:  # as the kernel would, look it up again
             continue

@@ -10,8 +10,8 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from tests.sim.others import OthersPlan, simulate_others, with_moved_folders, with_stalls
-from tests.sim.plans import Plan, with_a_bad_disk, with_forks, with_moves
+from tests.sim.others import OthersPlan, simulate_others, with_a_rival, with_moved_folders, with_stalls
+from tests.sim.plans import Plan, with_a_bad_disk, with_forks, with_moves, with_rules
 from tests.sim.simulation import simulate
 
 if TYPE_CHECKING:
@@ -46,6 +46,14 @@ def _folders(seed: int, log: Callable[[str], None]) -> None:
     simulate_others(with_moved_folders(OthersPlan.of(seed)), log)
 
 
+def _rules(seed: int, log: Callable[[str], None]) -> None:
+    simulate(with_rules(Plan.of(seed)), log)
+
+
+def _rival(seed: int, log: Callable[[str], None]) -> None:
+    simulate_others(with_a_rival(OthersPlan.of(seed)), log)
+
+
 KINDS = {
     "plain": _plain,
     "others": _others,
@@ -54,6 +62,8 @@ KINDS = {
     "moves": _moves,
     "forks": _forks,
     "folders": _folders,
+    "rules": _rules,
+    "rival": _rival,
 }
 
 

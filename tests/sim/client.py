@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.sim.model import Entry, Op, Result
 
 ROOT = 1
+LABEL = "user.label"
 CALLER = Caller(uid=1000, gid=1000)
 
 
@@ -65,10 +66,11 @@ class Client:
         try:
             found = await self._resolve(path)
             kind, mode = _kind(found.mode), stat.S_IMODE(found.mode)
+            label = await self._label_of(found.ino)
             if kind == "folder":
-                return kind, mode, b"", None
+                return kind, mode, b"", None, label
             if kind == "link":
-                return kind, mode, await self.fs.readlink(found.ino), None
+                return kind, mode, await self.fs.readlink(found.ino), None, label
             handle = await self.fs.open(found.ino, os.O_RDONLY)
             try:
                 content = await self.fs.files.read(handle, 0, found.size_bytes + 100)
@@ -76,7 +78,7 @@ class Client:
                 with suppress(OSError, ObjectStoreError):  # of what writers wait for
                     await self.fs.files.flush(handle)
                 await self.fs.files.release(handle)
-            return kind, mode, content, found.mtime_ns
+            return kind, mode, content, found.mtime_ns, label
         finally:
             self._forget()
 
@@ -176,6 +178,22 @@ class Client:
     async def _chmod(self, op: Op) -> None:
         found = await self._resolve(op.path)
         await self.fs.setattr(found.ino, SetAttributes(mode=op.number))
+
+    async def _label(self, op: Op) -> None:
+        found = await self._resolve(op.path)
+        if op.data:
+            await self.fs.xattrs.set(found.ino, LABEL, op.data)
+            return
+        if await self._label_of(found.ino):
+            await self.fs.xattrs.remove(found.ino, LABEL)
+
+    async def _label_of(self, ino: int) -> bytes:
+        try:
+            return await self.fs.xattrs.get(ino, LABEL)
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
+            return b""
 
     async def _utime(self, op: Op) -> None:
         found = await self._resolve(op.path)

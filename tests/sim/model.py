@@ -14,6 +14,7 @@ class File:
     """A file or symlink.
 
     Attributes:
+        label: the value of an extended attribute.
         mtime_ns: as set by utimens and not changed by a write since, or None.
         history: contents that a crash may leave behind; the last one is what reads show.
     """
@@ -21,6 +22,7 @@ class File:
     content: bytes = b""
     mode: int = 0o644
     link: bool = False
+    label: bytes = b""
     mtime_ns: int | None = None
     history: list[bytes] = field(default_factory=list)
 
@@ -44,10 +46,11 @@ class Folder:
     children: dict[str, File | Folder] = field(default_factory=dict)
     mode: int = 0o755
     marked: bool = True
+    label: bytes = b""
 
 
-Entry = tuple[str, int, bytes, int | None]
-"""What a walk sees of one path: kind, permission bits, content or target, mtime if it was set."""
+Entry = tuple[str, int, bytes, int | None, bytes]
+"""What a walk sees of one path: kind, permission bits, content or target, mtime if it was set, label."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,9 @@ class Model:
     def _chmod(self, op: Op) -> None:
         self._find(op.path).mode = op.number
 
+    def _label(self, op: Op) -> None:
+        self._find(op.path).label = op.data
+
     def _utime(self, op: Op) -> None:
         self._file(op.path).mtime_ns = op.number
 
@@ -281,14 +287,14 @@ class Model:
 
 
 def _difference(wanted: File | Folder, seen: Entry, *, crashed: bool) -> list[str]:
-    kind, mode, content, mtime_ns = seen
+    kind, mode, content, mtime_ns, label = seen
+    found = [] if label == wanted.label else [f"label {label!r}, should be {wanted.label!r}"]
     if isinstance(wanted, Folder):
         if kind != "folder":
             return [f"is a {kind}, should be a folder"]
-        return [] if mode == wanted.mode else [f"mode {mode:o}, should be {wanted.mode:o}"]
+        return found if mode == wanted.mode else [f"mode {mode:o}, should be {wanted.mode:o}", *found]
     if kind != ("link" if wanted.link else "file"):
         return [f"is a {kind}"]
-    found: list[str] = []
     if mode != wanted.mode:
         found.append(f"mode {mode:o}, should be {wanted.mode:o}")
     if wanted.mtime_ns is not None and mtime_ns is not None and mtime_ns != wanted.mtime_ns:

@@ -28,6 +28,7 @@ import objfs.vfs.attributes
 import objfs.vfs.content
 from objfs.read.reader import open_reader
 from objfs.store.values import KIB
+from objfs.upload.rules import RuleSet
 from objfs.upload.uploader import Uploader, UploadSettings, open_uploader
 from objfs.vfs.attributes import Defaults
 from objfs.vfs.filesystem import FileSystem, open_filesystem
@@ -76,6 +77,7 @@ class MountOptions:
     metadata_ttl_s: float = 5.0
     budget_bytes: int = 1 << 30
     through: bool = False
+    rules: RuleSet = field(default_factory=RuleSet)
 
 
 PLAIN = MountOptions()
@@ -98,7 +100,9 @@ async def mounted(
                 journal=journal,
             )
         )
-        settings = UploadSettings(delay_s=options.delay_s, parallel_operations=options.parallel_operations)
+        settings = UploadSettings(
+            delay_s=options.delay_s, parallel_operations=options.parallel_operations, rules=options.rules
+        )
         async with (
             open_reader(store, None, memory_limit_bytes=1024 * KIB, block_bytes=4 * KIB) as reader,
             open_uploader(store, journal, settings) as uploader,
@@ -112,6 +116,7 @@ async def mounted(
                     defaults=DEFAULTS,
                     metadata_ttl_s=options.metadata_ttl_s,
                     write_mode="through" if options.through else "back",
+                    rules=options.rules,
                 ),
                 NullKernel(),
             ) as filesystem,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from tests.sim.model import Op
 from tests.sim.mounting import Caches, Mount, MountOptions, mortal, mounted
 from tests.sim.plans import FULL
 from tests.sim.simulation import SimulationError, in_a_world
-from tests.sim.store import FAIR, KillSwitch, SimulatedStore, Weather, without_conditions
+from tests.sim.store import FAIR, KillSwitch, RivalStore, SimulatedStore, Weather, without_conditions
 from tests.sim.witness import Witness, marks
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class OthersPlan:
     pause_s: float
     options: MountOptions
     moves: bool = False
+    rival: bool = False
 
     @classmethod
     def of(cls, seed: int) -> OthersPlan:
@@ -94,6 +96,14 @@ def with_moved_folders(plan: OthersPlan) -> OthersPlan:
     )
 
 
+def with_a_rival(plan: OthersPlan) -> OthersPlan:
+    """The same beside another mount of the store, whose programs do the same; both die at once."""
+    dice = random.Random(f"rival {plan.seed}")
+    plan = with_moved_folders(plan) if dice.random() < 0.5 else replace(plan, stale_s=0.0)
+    capabilities = replace(plan.capabilities, listing_consistent=True)
+    return replace(plan, rival=True, others=dice.choice((0, 0, 1)), capabilities=capabilities)
+
+
 @dataclass
 class Claim:
     """What programs were told is kept: marks, and all the paths that they had."""
@@ -122,29 +132,52 @@ class OthersSimulation:
             log=lambda line: self._say(f"    {line}"),
         )
         self.witness = self.store.witness = Witness(now=_now, content=self.store.objects)
+        self.rival = RivalStore(
+            dice=random.Random(f"rival {plan.seed}"),
+            capabilities=plan.capabilities,
+            memory=self.store.memory,
+            rival_of=self.witness,
+            log=lambda line: self._say(f"                  {line}"),
+        )
+        self.rival_caches = Caches(self.caches.top / "rival")
         self.ours: dict[str, Claim] = {}
         self.doing: Op | None = None
 
     async def main(self) -> None:
         """All lives, then the reckoning."""
         for kill in (*self.plan.kills, None):
-            switch = KillSwitch(at=kill, on_kill=self.caches.take_picture)
-            self.store.switch = switch
+            switch = KillSwitch(at=kill, on_kill=self._take_pictures)
+            self.store.switch = self.rival.switch = switch
             try:
                 with mortal(switch):
-                    async with mounted(self.store, self.caches.path, self.plan.options) as mount:
-                        await self._life(mount, last=kill is None)
+                    async with AsyncExitStack() as stack:
+                        mounts = [
+                            await stack.enter_async_context(mounted(store, caches.path, self.plan.options))
+                            for store, caches in self._sides()
+                        ]
+                        await self._life(mounts, last=kill is None)
             except BaseException as group:
                 if not switch.dead or isinstance(group, KeyboardInterrupt):
                     raise
             self._say(f"-- killed at step {kill}" if switch.dead else "-- ended")
             self._forget_uncertain()
 
-    async def _life(self, mount: Mount, *, last: bool) -> None:
-        self.store.weather = self.plan.weather
-        client = Client(mount.filesystem)
+    def _sides(self) -> list[tuple[SimulatedStore, Caches]]:
+        ours: list[tuple[SimulatedStore, Caches]] = [(self.store, self.caches)]
+        return [*ours, (self.rival, self.rival_caches)] if self.plan.rival else ours
+
+    def _take_pictures(self) -> None:
+        for _, caches in self._sides():
+            if caches.path.exists():  # else the first mount was not up yet
+                caches.take_picture()
+
+    async def _life(self, mounts: list[Mount], *, last: bool) -> None:
+        self.store.weather = self.rival.weather = self.plan.weather
+        client = Client(mounts[0].filesystem)
         share = self.plan.operations // (len(self.plan.kills) + 1) + 1
         async with trio.open_nursery() as nursery:
+            for mount in mounts[1:]:
+                nursery.start_soon(self._compete, Client(mount.filesystem))
             for _ in range(self.plan.others):
                 nursery.start_soon(self._meddle)
             for _ in range(share):
@@ -153,16 +186,20 @@ class OthersSimulation:
             nursery.cancel_scope.cancel()
         if not last:
             return
-        self.store.weather = FAIR
-        await mount.filesystem.commit_everything()
-        with trio.move_on_after(3600.0) as scope:
-            await mount.uploader.drain()
-        waiting = [
-            f"{one.kind} {one.source} {one.path} {one.state} {one.error}" for one in mount.uploader.ledger
-        ]
-        self._check(not scope.cancelled_caught, "the queue never drains", *waiting)
+        self.store.weather = self.rival.weather = FAIR
+        for mount in mounts:
+            await mount.filesystem.commit_everything()
+            with trio.move_on_after(3600.0) as scope:
+                await mount.uploader.drain()
+            waiting = [
+                f"{one.kind} {one.source} {one.path} {one.state} {one.error}" for one in mount.uploader.ledger
+            ]
+            self._check(not scope.cancelled_caught, "the queue never drains", *waiting)
         await trio.sleep(self.plan.stale_s + 30.0)
-        await self._reckon(mount, client)
+        wrong = self._lost(mounts[0])
+        for mount, (_, caches) in zip(mounts, self._sides(), strict=True):
+            wrong += await self._left_over(mount, caches)
+        self._check(not wrong, "in the end", *wrong)
 
     # -- somebody else ------------------------------------------------------------------------------
 
@@ -179,6 +216,35 @@ class OthersSimulation:
             else:
                 self._say(f"  others write {key}")
                 self.store.write_foreign(key, self._data("theirs", self.dice.choice(SIZES)))
+
+    async def _compete(self, client: Client) -> None:
+        """Programs over the other mount: files come, change, move and go."""
+        dice = self.rival.dice
+        while True:
+            await trio.sleep(dice.uniform(0.0, self.plan.pause_s))
+            path, other = (f"{dice.choice(FOLDERS)}/{dice.choice(NAMES)}".lstrip("/") for _ in range(2))
+            folder, place = dice.choice(FOLDERS[1:]), dice.choice((*FOLDERS[1:], "n"))
+            data = self._data("rival", dice.choice(SIZES))
+            truncates = dice.choice((0, os.O_TRUNC))
+            ops: tuple[tuple[Op, ...], ...] = (
+                (
+                    Op("create", path, slot=1, flags=truncates),
+                    Op("write", slot=1, data=data),
+                    Op("close", slot=1),
+                ),
+                (Op("rename", path, other),),
+                (Op("unlink", path),),
+                (Op("mkdir", folder),),
+                (Op("rename", folder, place),),
+                (Op("list", folder), Op("stat", path)),
+            )
+            for op in dice.choices(ops, (6, 3, 3, 2, 3 if self.plan.moves else 1, 4))[0]:
+                self._say(f"              {op}")
+                try:
+                    await client.apply(op)
+                except OSError as error:
+                    self._say(f"                {error}")
+                    break
 
     # -- our program --------------------------------------------------------------------------------
 
@@ -291,7 +357,8 @@ class OthersSimulation:
 
     # -- judgement ----------------------------------------------------------------------------------
 
-    async def _reckon(self, mount: Mount, client: Client) -> None:
+    def _lost(self, mount: Mount) -> list[str]:
+        """What is not where it should be, and nobody else's doing."""
         objects = self.store.objects()
         wrong = list(self.witness.violations) + list(self.store.violations)
         left = sorted(mount.uploader.ledger, key=lambda one: one.seq)
@@ -314,7 +381,14 @@ class OthersSimulation:
             if not is_kept and not waits:
                 elsewhere = [key for key, data in objects.items() if claim.marks <= marks(data)]
                 wrong.append(f"{claim.paths}: ours {claim.marks} is lost (elsewhere: {elsewhere})")
-        wrong += [
+        return wrong
+
+    async def _left_over(self, mount: Mount, caches: Caches) -> list[str]:
+        """What a mount did not get done, and how what it shows differs from what is stored."""
+        objects = self.store.objects()
+        left = sorted(mount.uploader.ledger, key=lambda one: one.seq)
+        parked = [one for one in left if one.state is State.PARKED]
+        wrong = [
             f"{one.kind} {one.source} {one.path} is {one.state} {one.error}"
             for one in left
             if (one.state is State.PARKED and "can no longer be had" not in one.error) or not parked
@@ -323,17 +397,18 @@ class OthersSimulation:
         if not parked:
             wrong += [f"journal row {row.seq} {row.kind} {row.path}" for row in mount.journal.load()]
             mount.staging.sweep()
-            staged = [entry.name for entry in self.caches.path.joinpath("staging").iterdir()]
+            staged = [entry.name for entry in caches.path.joinpath("staging").iterdir()]
             if staged:
                 wrong.append(f"staging holds {staged}, {mount.staging.used_bytes} bytes counted")
-            seen = {path: entry[2] for path, entry in (await client.walk()).items() if entry[0] == "file"}
+            walk = await Client(mount.filesystem).walk()
+            seen = {path: entry[2] for path, entry in walk.items() if entry[0] == "file"}
             shown = {key: data for key, data in objects.items() if _is_file(key, objects)}
             wrong += [
                 f"{path} shows {_start(seen.get(path))}, and {_start(shown.get(path))} is stored"
                 for path in sorted({*seen, *shown})
                 if seen.get(path) != shown.get(path)
             ]
-        self._check(not wrong, "in the end", *wrong)
+        return wrong
 
     def _check(self, condition: bool, *text: str) -> None:
         if not condition:

@@ -6,14 +6,22 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from objfs.config.rules import build_rule
 from objfs.store.values import Capabilities
+from objfs.upload.rules import build_rule_set
 from tests.sim.mounting import MountOptions
-from tests.sim.program import EVERYTHING, MOVES, MOVES_OF_OPEN_FILES, NAMES
+from tests.sim.program import EVERYTHING, LABELS, MOVES, MOVES_OF_OPEN_FILES, NAMES
 from tests.sim.store import FAIR, Weather, without_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+RULES: tuple[tuple[Mapping[str, object], ...], ...] = (
+    (),
+    ({"glob": "*", "compress": "zstd"},),
+    ({"glob": "*", "expire_after": "30d", "metadata": {"kind": "rule"}},),
+    ({"glob": "a*", "compress": "zstd", "expire_idle": "30d"}, {"glob": "*", "tags": {"kind": "rule"}}),
+)
 FULL = Capabilities(put_conditions=True, complete_conditions=True, copy_conditions=True)
 
 
@@ -26,6 +34,7 @@ class Plan:
         habits, names, depth: of the programs.
         forks: most lives beside the one, from pictures taken at any step.
         refused: the share of keys that the store refuses to change, others every few seconds.
+        stale_s: listings show the store as it was up to so long ago.
         away_s: how long after its start the store takes no changes.
     """
 
@@ -42,6 +51,7 @@ class Plan:
     forks: int = 0
     refused: float = 0.0
     away_s: float = 0.0
+    stale_s: float = 0.0
     habits: Mapping[str, int] = field(default_factory=lambda: EVERYTHING)
     names: int = len(NAMES)
     depth: int = 3
@@ -112,4 +122,23 @@ def with_forks(plan: Plan) -> Plan:
         depth=dice.choice((3, 3, 5)),
         disk_failures=dice.choice((0.0, 0.0, 0.0, 0.01)),
         options=replace(plan.options, through=dice.random() < 0.15),
+    )
+
+
+def with_rules(plan: Plan) -> Plan:
+    """Files are stored by rules and bear attributes of all kinds; some stores' listings come behind."""
+    dice = random.Random(f"rules {plan.seed}")
+    plan = with_forks(plan) if dice.random() < 0.7 else plan
+    stale_s = dice.choice((0.0, 0.0, 10.0))
+    capabilities = plan.capabilities
+    if stale_s:
+        capabilities = replace(capabilities, listing_consistent=False, listing_metadata=False)
+    rules = [build_rule(values) for values in dice.choice(RULES)]
+    return replace(
+        plan,
+        habits={**plan.habits, **LABELS},
+        forks=min(plan.forks, 6),
+        stale_s=stale_s,
+        capabilities=capabilities,
+        options=replace(plan.options, rules=build_rule_set(rules, origin=dice.random() < 0.3, sha256=False)),
     )

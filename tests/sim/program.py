@@ -54,6 +54,7 @@ MOVES = {
     "rest": 2,
 }
 
+LABELS = {"label": 6, "attributes": 6}
 MOVES_OF_OPEN_FILES = MOVES | {"turn": 2, "keep_open": 2, "use_open": 4, "close_one": 2}
 
 
@@ -207,6 +208,9 @@ class Program:
             yield Op("chmod", self._some_path(), number=self.dice.choice(MODES))
         else:
             yield Op("utime", self._some_file(), number=self.dice.randrange(10**18, 2 * 10**18))
+
+    def _label(self) -> Iterator[Op]:
+        yield Op("label", self._some_path(), data=self.dice.choice((b"", self._data(8))))
 
     def _truncate(self) -> Iterator[Op]:
         path = self._some_file()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
+import zstandard
 
 from objfs.errors import PermissionDeniedError, UnavailableError, first_error
 from objfs.store.values import PutOptions
@@ -68,6 +69,7 @@ class Simulation:
             dice=random.Random(f"store {plan.seed}"),
             capabilities=plan.capabilities,
             content_etags=plan.content_etags,
+            stale_s=plan.stale_s,
             log=lambda line: self._say(f"    {line}"),
             before_request=self._refuse,
         )
@@ -125,6 +127,7 @@ class Simulation:
                 raise PermissionDeniedError("Not now.", key=key)
 
     async def _life(self, mount: Mount, *, last: bool) -> None:
+        await trio.sleep(self.plan.stale_s)  # what an earlier life wrote, only listings tell it
         self.store.weather = self.plan.weather
         clients = [Client(mount.filesystem) for _ in self.actors]
         for actor, client in zip(self.actors, clients, strict=True):
@@ -156,7 +159,7 @@ class Simulation:
             if mount.uploader.ledger.unpark():  # what was being refused just now
                 await mount.uploader.drain()
         self._check(not scope.cancelled_caught, "the queue never drains", *self._queue(mount))
-        await trio.sleep(1.0)
+        await trio.sleep(1.0 + self.plan.stale_s)
         self._check_store(mount)
         for ttl in (0.0, 30.0):
             await trio.sleep(ttl)
@@ -183,6 +186,10 @@ class Simulation:
             is_through = self.plan.options.through and error.errno == errno.EIO
             if is_through or (self.plan.disk_failures and error.errno in (errno.EIO, errno.ENOSPC)):
                 await self._refused(actor, client, op)
+                return
+            if error.errno == errno.EXDEV and self.plan.stale_s:
+                self._say("  refused")
+                actor.pending = None
                 return
             if error.errno == errno.EIO and self.plan.weather != FAIR:
                 self._say(f"  refused: {error}")
@@ -255,7 +262,7 @@ class Simulation:
         self, actor: Actor, model: Model, seen: dict[str, Entry], *, crashed: bool = False
     ) -> list[str]:
         if actor.prefix:
-            seen = {**seen, actor.prefix.rstrip("/"): ("folder", 0o755, b"", None)}
+            seen = {**seen, actor.prefix.rstrip("/"): ("folder", 0o755, b"", None, b"")}
         return model.differences(seen, crashed=crashed)
 
     def _compare(self, actor: Actor, seen: dict[str, Entry], when: str) -> None:
@@ -289,9 +296,12 @@ class Simulation:
 
     def _wrong_object(self, key: str, entry: File | Folder, data: bytes) -> list[str]:
         content = entry.content if isinstance(entry, File) else b""
+        info = self.store.memory.head(key)
+        if info.content_encoding == "zstd":
+            data = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
         if data != content:
             return [f"{key} holds {_short(data)}, should hold {_short(content)}"]
-        metadata = self.store.memory.head(key).metadata or {}
+        metadata = info.metadata or {}
         default = 0o644 if isinstance(entry, File) else 0o755
         mode = int(metadata.get("mode", "0")) & 0o7777 if "mode" in metadata else default
         return [] if mode == entry.mode else [f"{key} has mode {mode:o}, should have {entry.mode:o}"]

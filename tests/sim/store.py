@@ -436,6 +436,31 @@ class SimulatedStore:
             self.violations.append(f"{name} {key} replaced somebody else's object")
 
 
+@dataclass
+class RivalStore(SimulatedStore):
+    """The same store as another mount of it sees it: what that one does, somebody else does.
+
+    Attributes:
+        rival_of: the witness of the first mount.
+    """
+
+    rival_of: Witness | None = None
+
+    def _witnessed(
+        self, name: str, key: str, send: Callable[[], T], *, sent_s: float, conditional: bool
+    ) -> T:
+        before = dict(self.memory._objects)
+        try:
+            return send()
+        finally:
+            after = self.memory._objects
+            for one in {*before, *after}:
+                old, new = before.get(one), after.get(one)
+                if old is not new and self.rival_of is not None:
+                    contents = [None if found is None else found.data for found in (new, old)]
+                    self.rival_of.rival_changed(*contents)
+
+
 def _content_etag(data: bytes) -> str:
     return md5(data, usedforsecurity=False).hexdigest()
 

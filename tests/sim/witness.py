@@ -53,6 +53,13 @@ class Witness:
         """Somebody else deleted something."""
         self.taken.append(before)
 
+    def rival_changed(self, data: bytes | None, before: bytes | None) -> None:
+        """Another mount replaced, made or deleted an object; it may also have moved what is ours."""
+        if data is not None and b"<rival-" in data:
+            self.theirs.setdefault(data, self.now())
+        if before is not None and before != data:
+            self.taken.append(before)
+
     def act(self, path: str) -> None:
         """A program has changed a path (and everything below it)."""
         self.acts.setdefault(path, []).append(self.now())
