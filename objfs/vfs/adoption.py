@@ -86,6 +86,11 @@ class Adoption:
                 before, after = moved.get(node.key, (None, node.version))
                 if node.version == before:
                     node.version = after.holding(node.version)  # the same bytes: `object_id` stays
+            elif isinstance(node, DirectoryNode):
+                for name, (version, modified_ns) in node.expired.items():
+                    before, after = moved.get(node.prefix + name, (None, version))
+                    if version == before:
+                        node.expired[name] = (after.holding(version), modified_ns)
 
     def conflicted(self, operation: Operation, old_path: str) -> None:
         """See `Observer`."""
