@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sim.others import OthersPlan, simulate_others, with_moved_folders, with_stalls
-from tests.sim.plans import Plan, with_a_bad_disk, with_forks, with_moves
+from tests.sim.others import OthersPlan, simulate_others, with_a_rival, with_moved_folders, with_stalls
+from tests.sim.plans import Plan, with_a_bad_disk, with_forks, with_moves, with_rules
 from tests.sim.simulation import simulate
 
 if TYPE_CHECKING:
@@ -174,6 +174,18 @@ def test_found_once_with_folders(seed: int) -> None:
     _simulate_folders(seed)
 
 
+@pytest.mark.parametrize("first", range(0, SEEDS // 10, PORTION // 2))
+def test_promises_hold_where_files_are_stored_by_rules(first: int) -> None:
+    for seed in range(first, first + PORTION // 2):
+        _simulate_rules(seed)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS // 20, PORTION // 4))
+def test_nobodys_bytes_are_lost_between_two_mounts(first: int) -> None:
+    for seed in range(first, first + PORTION // 4):
+        _simulate_rival(seed)
+
+
 def _simulate(seed: int) -> None:
     with _again("plain", seed):
         simulate(Plan.of(seed))
@@ -202,6 +214,16 @@ def _simulate_forks(seed: int) -> None:
 def _simulate_folders(seed: int) -> None:
     with _again("folders", seed):
         simulate_others(with_moved_folders(OthersPlan.of(seed)))
+
+
+def _simulate_rules(seed: int) -> None:
+    with _again("rules", seed):
+        simulate(with_rules(Plan.of(seed)))
+
+
+def _simulate_rival(seed: int) -> None:
+    with _again("rival", seed):
+        simulate_others(with_a_rival(OthersPlan.of(seed)))
 
 
 def _simulate_with_a_bad_disk(seed: int) -> None:
