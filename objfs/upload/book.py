@@ -44,6 +44,7 @@ class Book:
         self._delay_s = delay_s
         self._is_stepping = False
         self._contents: dict[str, StagedFile | None] = {}
+        self._holds: dict[str, bool] = {}
         self._revoked: dict[Operation, tuple[Operation, ...]] = {}
         self._on_change: Callable[[], None] = lambda: None
 
@@ -71,6 +72,7 @@ class Book:
         self._is_stepping = True
         self._revoked.clear()
         self._contents.clear()
+        self._holds.clear()
         try:
             with self.journal.transaction():
                 yield
@@ -84,6 +86,11 @@ class Book:
         """Give an operation other content, within a step."""
         self._contents.setdefault(operation.token, operation.staged)
         operation.staged, operation.body = staged, body
+
+    def hold(self, operation: Operation, held: bool) -> None:
+        """Hold an operation back, or not any more, within a step."""
+        self._holds.setdefault(operation.token, operation.held)
+        operation.held = held
 
     def append(self, operation: Operation, *, after: Iterable[Operation] = ()) -> None:
         """Journal a new operation, behind all others."""
@@ -156,6 +163,7 @@ class Book:
             operation.body = before.body
             if operation.token in self._contents:
                 operation.staged = self._contents[operation.token]
+            operation.held = self._holds.get(operation.token, operation.held)
             operation.state = state
             restored.append(operation)
         for operation in present.values():

@@ -82,7 +82,7 @@ class Ledger:
             else:
                 operation = Operation(kind=Kind.PUT, path=path, options=options, staged=staged, body=body)
                 operation.base = self._take_over(path, base)
-            operation.held = held
+            self._book.hold(operation, held)
             operation.note_content()
             if operation.seq == 0:
                 self._append(operation)
@@ -95,7 +95,7 @@ class Ledger:
         """Journal the present content of a waiting put that a program went on writing to."""
         with self._book.step():
             operation.options = options
-            operation.held = held
+            self._book.hold(operation, held)
             operation.note_content()
             self._book.write(operation)
             self._take_place(operation)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +14,7 @@ import trio
 from objfs.errors import PermissionDeniedError
 from tests.sim.client import Client
 from tests.sim.model import Op
-from tests.sim.mounting import Caches, MountOptions, mounted, run
+from tests.sim.mounting import Caches, Disk, MountOptions, mounted, run
 from tests.sim.store import SimulatedStore
 
 if TYPE_CHECKING:
@@ -109,6 +111,40 @@ def test_nobody_waits_for_what_the_store_refuses(tmp_path: Path) -> None:
         assert store.objects() == {"d/": b"", "d/old": b"x", "f": b"F", "g": b"O"}
 
     run(1, main)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])  # begin, write, commit
+def test_a_close_that_could_not_be_journaled_lets_nothing_go(tmp_path: Path, step: int) -> None:
+    """The upload stays held back until the journal has what was written."""
+
+    async def main() -> None:
+        store = _store()
+        disk = DiskFailingTwice(random.Random(1))
+        with disk.failing():
+            async with mounted(store, Caches(tmp_path).path, MountOptions(delay_s=1.0)) as mount:
+                client = Client(mount.filesystem)
+                await client.apply(Op("create", "g", slot=1))
+                await client.apply(Op("write", slot=1, data=b"G"))
+                disk.at = [step, 2 * step]  # of flush and of release
+                with pytest.raises(OSError, match="journal cannot be written"):
+                    await client.apply(Op("close", slot=1))
+                await trio.sleep(60.0)
+                assert store.objects() == {**OBJECTS, "g": b"G"}
+
+    run(1, main)
+
+
+@dataclass
+class DiskFailingTwice(Disk):
+    """A disk of which some writes fail: those so many from now."""
+
+    at: list[int] = field(default_factory=list)
+
+    def write(self) -> None:
+        """See `Disk`."""
+        self.at = [count - 1 for count in self.at]
+        if 0 in self.at:
+            raise OSError(errno.EIO, "the disk fails")
 
 
 def _refuse_copies(name: str, key: str) -> None:
