@@ -185,10 +185,14 @@ def hide(ledger: Ledger, parent: DirectoryNode, name: str) -> None:
 def stored_below(ledger: Ledger, node: Node) -> None:
     """The directories above exist in the store since now: listings begun earlier may not know them.
 
-    But for those made where others are still to be moved away: what was stored was stored elsewhere.
+    But for those made where others are still to be moved away, and those that it is still to be moved into:
+    what was stored was stored elsewhere.
     """
-    above = node.parent
+    above, key = node.parent, node.key
     while above is not None and above.parent is not None:
+        if not key.startswith(above.prefix):
+            above = above.parent
+            continue
         above.changed_at = node.changed_at
         if above.local and not any(ledger.moves_before(one) for one in above.pending()):
             above.local = False

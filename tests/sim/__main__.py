@@ -10,7 +10,14 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from tests.sim.others import OthersPlan, simulate_others, with_a_rival, with_moved_folders, with_stalls
+from tests.sim.others import (
+    OthersPlan,
+    on_a_bad_disk,
+    simulate_others,
+    with_a_rival,
+    with_moved_folders,
+    with_stalls,
+)
 from tests.sim.plans import Plan, with_a_bad_disk, with_forks, with_moves, with_rules
 from tests.sim.simulation import simulate
 
@@ -54,6 +61,10 @@ def _rival(seed: int, log: Callable[[str], None]) -> None:
     simulate_others(with_a_rival(OthersPlan.of(seed)), log)
 
 
+def _disk_and_others(seed: int, log: Callable[[str], None]) -> None:
+    simulate_others(on_a_bad_disk(OthersPlan.of(seed)), log)
+
+
 KINDS = {
     "plain": _plain,
     "others": _others,
@@ -64,6 +75,7 @@ KINDS = {
     "folders": _folders,
     "rules": _rules,
     "rival": _rival,
+    "disk-and-others": _disk_and_others,
 }
 
 

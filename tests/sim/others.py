@@ -15,7 +15,7 @@ from objfs.store.values import KIB
 from objfs.upload.operations import ROOT_MARKER_KEY, State
 from tests.sim.client import Client
 from tests.sim.model import Op
-from tests.sim.mounting import Caches, Mount, MountOptions, mortal, mounted
+from tests.sim.mounting import Caches, Disk, Mount, MountOptions, mortal, mounted
 from tests.sim.plans import FULL
 from tests.sim.simulation import SimulationError, in_a_world
 from tests.sim.store import FAIR, KillSwitch, RivalStore, SimulatedStore, Weather, without_conditions
@@ -48,6 +48,7 @@ class OthersPlan:
     options: MountOptions
     moves: bool = False
     rival: bool = False
+    disk_failures: float = 0.0
 
     @classmethod
     def of(cls, seed: int) -> OthersPlan:
@@ -96,6 +97,13 @@ def with_moved_folders(plan: OthersPlan) -> OthersPlan:
     )
 
 
+def on_a_bad_disk(plan: OthersPlan) -> OthersPlan:
+    """The same, perhaps with renamed directories, on a disk that fails now and then."""
+    dice = random.Random(f"disk {plan.seed}")
+    plan = with_moved_folders(plan) if dice.random() < 0.5 else plan
+    return replace(plan, disk_failures=dice.choice((0.003, 0.01, 0.03)))
+
+
 def with_a_rival(plan: OthersPlan) -> OthersPlan:
     """The same beside another mount of the store, whose programs do the same; both die at once."""
     dice = random.Random(f"rival {plan.seed}")
@@ -139,6 +147,7 @@ class OthersSimulation:
             rival_of=self.witness,
             log=lambda line: self._say(f"                  {line}"),
         )
+        self.disk = Disk(random.Random(f"disk {plan.seed}"))
         self.rival_caches = Caches(self.caches.top / "rival")
         self.ours: dict[str, Claim] = {}
         self.doing: Op | None = None
@@ -149,7 +158,7 @@ class OthersSimulation:
             switch = KillSwitch(at=kill, on_kill=self._take_pictures)
             self.store.switch = self.rival.switch = switch
             try:
-                with mortal(switch):
+                with self.disk.failing(), mortal(switch):
                     async with AsyncExitStack() as stack:
                         mounts = [
                             await stack.enter_async_context(mounted(store, caches.path, self.plan.options))
@@ -159,6 +168,7 @@ class OthersSimulation:
             except BaseException as group:
                 if not switch.dead or isinstance(group, KeyboardInterrupt):
                     raise
+            self.disk.chance = 0.0
             self._say(f"-- killed at step {kill}" if switch.dead else "-- ended")
             self._forget_uncertain()
 
@@ -175,6 +185,7 @@ class OthersSimulation:
         self.store.weather = self.rival.weather = self.plan.weather
         client = Client(mounts[0].filesystem)
         share = self.plan.operations // (len(self.plan.kills) + 1) + 1
+        self.disk.chance = self.plan.disk_failures
         async with trio.open_nursery() as nursery:
             for mount in mounts[1:]:
                 nursery.start_soon(self._compete, Client(mount.filesystem))
@@ -184,11 +195,14 @@ class OthersSimulation:
                 await self._habit(client)
             await trio.sleep(self.dice.choice((0.0, 3.0)))
             nursery.cancel_scope.cancel()
+        self.disk.chance = 0.0
         if not last:
             return
         self.store.weather = self.rival.weather = FAIR
         for mount in mounts:
             await mount.filesystem.commit_everything()
+            if self.plan.disk_failures:
+                mount.uploader.ledger.unpark()  # what the disk could not read or keep
             with trio.move_on_after(3600.0) as scope:
                 await mount.uploader.drain()
             waiting = [
@@ -272,7 +286,8 @@ class OthersSimulation:
         self._say(f"save {path} {data[:20]!r}")
         self.witness.act(path)
         self.ours.pop(path, None)
-        if await self._do(client, Op("write", path, slot=1, data=data)) and await self._close(client, path):
+        written = await self._do(client, Op("write", path, slot=1, data=data))
+        if await self._close(client, path) and written:
             self.ours[path] = Claim(marks(data), [path])
             return True
         return False

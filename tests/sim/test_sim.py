@@ -74,6 +74,10 @@ FOUND_WITH_FORKS = {
     5916: "a directory on its way was asked for under the name that it was to get, where another was passing",
 }
 
+FOUND_WITH_RULES = {
+    1472: "a directory made anew was asked for after a change of what was still to be moved into it",
+}
+
 FOUND_WITH_FOLDERS = {
     1157: "what somebody put at the old place of a directory was deleted, as one comparison took so long",
     1719: "a name that a directory made anew was not to show yet stayed hidden for one listing too many",
@@ -178,6 +182,11 @@ def test_found_once_with_folders(seed: int) -> None:
 def test_promises_hold_where_files_are_stored_by_rules(first: int) -> None:
     for seed in range(first, first + PORTION // 2):
         _simulate_rules(seed)
+
+
+@pytest.mark.parametrize("seed", FOUND_WITH_RULES)
+def test_found_once_with_rules(seed: int) -> None:
+    _simulate_rules(seed)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS // 20, PORTION // 4))
