@@ -169,4 +169,9 @@ class Book:
         for operation in present.values():
             operation.state = State.DONE
         waits = {one: self._revoked.get(one) or self.order.told_to_wait_for(one) for one in restored}
-        self.reorder({one: [other for other in waits[one] if other in waits] for one in restored})
+        self.reorder(  # what was told to wait for one that went behind it since does not wait any more
+            {
+                one: [other for other in waits[one] if other in waits and other.seq < one.seq]
+                for one in restored
+            }
+        )

@@ -11,7 +11,7 @@ import pytest
 from objfs.store.values import PutOptions, Version
 from objfs.upload.book import Book
 from objfs.upload.ledger import Ledger
-from objfs.upload.operations import NOTHING, Base, Kind, Operation
+from objfs.upload.operations import NOTHING, Base, Kind, Operation, State
 from objfs.upload.progress import Progress
 from objfs_cache.journal import Journal, JournalError, open_journal
 
@@ -127,3 +127,18 @@ def test_full_disk_is_told_as_enospc(journal: Journal, ledger: Ledger) -> None:
     assert told.value.errno == errno.ENOSPC
     assert all(operation.kind is Kind.PUT for operation in ledger)
     assert len(ledger) == len(journal.load())
+
+
+def test_what_was_told_to_wait_for_one_that_went_behind_it_does_not(book: Book) -> None:
+    put, removal = Operation(kind=Kind.PUT, path="a"), Operation(kind=Kind.DELETE, path="b")
+    with book.step():
+        book.append(put)
+        book.append(removal, after=[put])
+    with book.step():
+        book.revoke(put)
+        put.state = State.WAITING
+        book.append(put)
+    with pytest.raises(OSError, match="full"), book.step():
+        raise OSError("full")
+    assert book.order.predecessors(removal) == []
+    assert list(book.order) == [removal, put]
