@@ -15,6 +15,7 @@ from tests.sim.others import (
     on_a_bad_disk,
     simulate_others,
     with_a_rival,
+    with_lives_beside,
     with_moved_folders,
     with_stalls,
 )
@@ -65,6 +66,10 @@ def _disk_and_others(seed: int, log: Callable[[str], None]) -> None:
     simulate_others(on_a_bad_disk(OthersPlan.of(seed)), log)
 
 
+def _others_forks(seed: int, log: Callable[[str], None]) -> None:
+    simulate_others(with_lives_beside(OthersPlan.of(seed)), log)
+
+
 KINDS = {
     "plain": _plain,
     "others": _others,
@@ -75,6 +80,7 @@ KINDS = {
     "folders": _folders,
     "rules": _rules,
     "rival": _rival,
+    "forks-and-others": _others_forks,
     "disk-and-others": _disk_and_others,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import random
@@ -17,7 +18,7 @@ from tests.sim.client import Client
 from tests.sim.model import Op
 from tests.sim.mounting import Caches, Disk, Mount, MountOptions, mortal, mounted
 from tests.sim.plans import FULL
-from tests.sim.simulation import SimulationError, in_a_world
+from tests.sim.simulation import FORK_CHANCE, SimulationError, in_a_world
 from tests.sim.store import FAIR, KillSwitch, RivalStore, SimulatedStore, Weather, without_conditions
 from tests.sim.witness import Witness, marks
 
@@ -49,6 +50,7 @@ class OthersPlan:
     moves: bool = False
     rival: bool = False
     disk_failures: float = 0.0
+    forks: int = 0
 
     @classmethod
     def of(cls, seed: int) -> OthersPlan:
@@ -104,6 +106,13 @@ def on_a_bad_disk(plan: OthersPlan) -> OthersPlan:
     return replace(plan, disk_failures=dice.choice((0.003, 0.01, 0.03)))
 
 
+def with_lives_beside(plan: OthersPlan) -> OthersPlan:
+    """The same, mostly with renamed directories, and what a kill at any step would have left."""
+    dice = random.Random(f"beside {plan.seed}")
+    plan = with_moved_folders(plan) if dice.random() < 0.7 else plan
+    return replace(plan, forks=8, kills=plan.kills[: dice.choice((0, 1))])
+
+
 def with_a_rival(plan: OthersPlan) -> OthersPlan:
     """The same beside another mount of the store, whose programs do the same; both die at once."""
     dice = random.Random(f"rival {plan.seed}")
@@ -149,13 +158,16 @@ class OthersSimulation:
         )
         self.disk = Disk(random.Random(f"disk {plan.seed}"))
         self.rival_caches = Caches(self.caches.top / "rival")
+        self.fork_dice = random.Random(f"fork {plan.seed}")
+        self.forks: list[OthersSimulation] = []
         self.ours: dict[str, Claim] = {}
         self.doing: Op | None = None
 
     async def main(self) -> None:
         """All lives, then the reckoning."""
+        self._forget_uncertain()
         for kill in (*self.plan.kills, None):
-            switch = KillSwitch(at=kill, on_kill=self._take_pictures)
+            switch = KillSwitch(at=kill, on_kill=self._take_pictures, on_step=self._fork)
             self.store.switch = self.rival.switch = switch
             try:
                 with self.disk.failing(), mortal(switch):
@@ -171,6 +183,30 @@ class OthersSimulation:
             self.disk.chance = 0.0
             self._say(f"-- killed at step {kill}" if switch.dead else "-- ended")
             self._forget_uncertain()
+        for number, fork in enumerate(self.forks):
+            self._say(f"==== fork {number}")
+            await fork.main()
+
+    def _fork(self) -> None:
+        """Now and then: what if the process was killed now? Such lives are lived after this one."""
+        dice = self.fork_dice
+        if len(self.forks) >= self.plan.forks or dice.random() > FORK_CHANCE:
+            return
+        plan = replace(
+            self.plan,
+            seed=dice.randrange(1 << 40),
+            operations=dice.choice((0, 0, 20)),
+            kills=(dice.randint(1, 60),) if dice.random() < 0.2 else (),
+            others=dice.choice((0, 1)),
+            forks=0,
+        )
+        self._say(f"==== fork {len(self.forks)} taken")
+        fork = OthersSimulation(plan, self.caches.fork(), self.log)
+        fork.store.take_over(self.store)
+        fork.witness = fork.store.witness = self.witness.forked(fork.store.objects)
+        fork.ours, fork.doing = copy.deepcopy(self.ours), self.doing
+        fork._serial = self._serial
+        self.forks.append(fork)
 
     def _sides(self) -> list[tuple[SimulatedStore, Caches]]:
         ours: list[tuple[SimulatedStore, Caches]] = [(self.store, self.caches)]

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sim.others import OthersPlan, simulate_others, with_a_rival, with_moved_folders, with_stalls
+from tests.sim.others import (
+    OthersPlan,
+    on_a_bad_disk,
+    simulate_others,
+    with_a_rival,
+    with_lives_beside,
+    with_moved_folders,
+    with_stalls,
+)
 from tests.sim.plans import Plan, with_a_bad_disk, with_forks, with_moves, with_rules
 from tests.sim.simulation import simulate
 
@@ -81,6 +89,10 @@ FOUND_WITH_RULES = {
 FOUND_WITH_FOLDERS = {
     1157: "what somebody put at the old place of a directory was deleted, as one comparison took so long",
     1719: "a name that a directory made anew was not to show yet stayed hidden for one listing too many",
+}
+
+FOUND_WITH_OTHERS_ON_A_BAD_DISK = {
+    3854: "a change that the journal refused ended the mount, if others were told to wait for one behind them",
 }
 
 FOUND_WITH_A_BAD_DISK = {
@@ -193,6 +205,18 @@ def test_found_once_with_rules(seed: int) -> None:
 def test_nobodys_bytes_are_lost_between_two_mounts(first: int) -> None:
     for seed in range(first, first + PORTION // 4):
         _simulate_rival(seed)
+
+
+def test_nobodys_bytes_are_lost_on_a_bad_disk() -> None:
+    for seed in (*range(PORTION), *FOUND_WITH_OTHERS_ON_A_BAD_DISK):
+        with _again("disk-and-others", seed):
+            simulate_others(on_a_bad_disk(OthersPlan.of(seed)))
+
+
+def test_nobodys_bytes_are_lost_whenever_the_process_is_killed() -> None:
+    for seed in range(PORTION // 2):
+        with _again("forks-and-others", seed):
+            simulate_others(with_lives_beside(OthersPlan.of(seed)))
 
 
 def _simulate(seed: int) -> None:

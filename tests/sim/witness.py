@@ -7,6 +7,7 @@ when a program of ours acted on that name.
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from dataclasses import dataclass, field
@@ -52,6 +53,11 @@ class Witness:
     def foreign_delete(self, before: bytes) -> None:
         """Somebody else deleted something."""
         self.taken.append(before)
+
+    def forked(self, content: Callable[[], dict[str, bytes]]) -> Witness:
+        """One who has seen the same, for a store beside this one."""
+        known = ("theirs", "seen", "compared", "acts", "taken")
+        return Witness(self.now, content, **{name: copy.deepcopy(getattr(self, name)) for name in known})
 
     def rival_changed(self, data: bytes | None, before: bytes | None) -> None:
         """Another mount replaced, made or deleted an object; it may also have moved what is ours."""
