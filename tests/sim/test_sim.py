@@ -92,7 +92,7 @@ FOUND_WITH_FOLDERS = {
 }
 
 FOUND_WITH_OTHERS_ON_A_BAD_DISK = {
-    3854: "a change that the journal refused ended the mount, if others were told to wait for one behind them",
+    3854: "a change that the journal refused ended the mount after operations had gone behind others",
 }
 
 FOUND_WITH_A_BAD_DISK = {
