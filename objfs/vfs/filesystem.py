@@ -379,12 +379,18 @@ class FileSystem:
         return Space(total_bytes=SPACE_BYTES, free_bytes=SPACE_BYTES, files=FILES, free_files=FILES)
 
     async def commit_everything(self) -> None:
-        """Journal and sync what open files were written, before the mount goes."""
+        """Journal and sync what open files were written. What the local disk refuses is told in the log."""
         for node in list(self._changes.open):
             async with node.exclusively():
-                self._changes.commit(node)
-        await self._durability.sync_everything()
-        await self._durability.sync_journal()
+                try:
+                    self._changes.commit(node)
+                except OSError as error:
+                    log.error("%r: what was written lately cannot be journaled: %s", node.path, error)
+        try:
+            await self._durability.sync_everything()
+            await self._durability.sync_journal()
+        except OSError as error:
+            log.error("staged data could not be made durable: %s", error)
 
     async def start(self) -> None:
         """Lay the journal over the tree, and learn the root's attributes."""
