@@ -188,7 +188,7 @@ def test_many_removals_are_few_requests(store: str, request: pytest.FixtureReque
             time.sleep(0.1)
         cost = counted(mount)
         assert not bucket.contents()
-    batches = took_s / COMPANY_S + SLACK
+    batches = took_s / COMPANY_S + 2 * SLACK  # one by one they would be a thousand
     assert cost["DELETE"] <= batches, (cost, took_s)
     assert cost["LIST"] <= 2 * batches + SLACK, (cost, took_s)
     looks = 0 if store == "s3" else MANY + 1  # what listings don't tell: whether a name is a directory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -295,12 +296,8 @@ def test_objects_of_others_show_with_defaults(folder: Path, mount: Path, store: 
 def test_special_files(folder: Path) -> None:
     os.mkfifo(folder / "fifo")
     assert stat.S_ISFIFO((folder / "fifo").stat().st_mode)
-    with socket.socket(socket.AF_UNIX) as listening:
-        os.chdir(folder)  # socket paths are short
-        try:
-            listening.bind("s")
-        finally:
-            os.chdir("/")
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.chdir(folder):  # socket paths are short
+        listening.bind("s")
     assert stat.S_ISSOCK((folder / "s").stat().st_mode)
     (folder / "link").symlink_to("no/such/target")
     assert os.readlink(folder / "link") == "no/such/target"
