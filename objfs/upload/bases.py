@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from objfs.upload.moving import moves_between
 from objfs.upload.operations import NOTHING, Base, Kind, Operation
 
 if TYPE_CHECKING:
@@ -36,13 +37,13 @@ def inherit(
     """
     before = (follower.base, follower.source_base)
     earliest = operation.seq if since is None else since
-    is_current = not _moves_between(book, earliest, follower, follower.path)
+    is_current = not moves_between(book.order, follower, follower.path, since=earliest)
     is_same = follower.path == operation.path and follower.directory == operation.directory
     if is_current and is_same and operation.kind is not Kind.RENAME_TREE:  # it may have brought a marker
         is_part = vanished and operation.kind is Kind.RENAME and follower.lacks_base
         follower.base = NOTHING if is_part else result
     is_source = follower.source == operation.path and not operation.directory
-    if is_source and not _moves_between(book, earliest, follower, follower.source):
+    if is_source and not moves_between(book.order, follower, follower.source, since=earliest):
         follower.source_base = result
     if is_current and operation.kind is Kind.RENAME and follower.path == operation.source != "":
         follower.base = NOTHING
@@ -51,7 +52,7 @@ def inherit(
             follower.lost = operation.source_base.version or operation.base.version or before[0].version
         book.write(follower)
     is_tree = follower.kind is Kind.RENAME_TREE and operation.kind is not Kind.RENAME_TREE
-    if is_tree and not _moves_between(book, earliest, follower, operation.path):
+    if is_tree and not moves_between(book.order, follower, operation.path, since=earliest):
         path = moved_path(operation.path, follower.source, follower.path)
         for later in book.order.followers(follower) if path is not None else ():
             there = replace(operation, path=path or "", source="")
@@ -82,21 +83,6 @@ def rebase(book: Book, operation: Operation, moved: Mapping[str, tuple[Version, 
 def moved_path(path: str, source: str, target: str) -> str | None:
     """Where a path is after a directory was renamed, or None if it was not below it."""
     return target + path[len(source) :] if path.startswith(f"{source}/") else None
-
-
-def is_within(path: str, top: str) -> bool:
-    """Whether a path is at or below another."""
-    return f"{path}/".startswith(f"{top}/")
-
-
-def _moves_between(book: Book, seq: int, follower: Operation, path: str) -> bool:
-    """Whether a directory moves away from, or onto, a path between a seq and a later operation."""
-    return any(
-        one.kind is Kind.RENAME_TREE
-        and seq < one.seq < follower.seq
-        and (is_within(path, one.path) or is_within(path, one.source))
-        for one in book.order.predecessors(follower)
-    )
 
 
 def _after_move(base: Base, versions: tuple[Version, Version] | None) -> Base:

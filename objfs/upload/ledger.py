@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from objfs.upload.bases import is_within
-from objfs.upload.moving import leaving, moves_before
+from objfs.upload.moving import is_within, leaving, moves_between
 from objfs.upload.operations import UNKNOWN, Base, Kind, Operation, State
 from objfs.upload.superseding import supersede
 
@@ -292,9 +291,12 @@ class Ledger:
         """Names directly below a path that operations before a seq are still to empty or remove."""
         return leaving(self._book.order, path, before=before)
 
-    def moves_before(self, operation: Operation) -> list[Operation]:
-        """Renames of directories at or above its path that it waits for, in order."""
-        return moves_before(self._book.order, operation)
+    def awaits_move(self, operation: Operation) -> bool:
+        """Whether it waits for the rename of a directory at or above its path.
+
+        As long as it does, nothing that was made later below that path can have been stored.
+        """
+        return moves_between(self._book.order, operation, operation.path)
 
     # -- parts --------------------------------------------------------------------------------------
 

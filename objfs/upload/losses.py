@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from objfs.upload.bases import inherit, is_within
+from objfs.upload.bases import inherit
+from objfs.upload.moving import is_within
 from objfs.upload.operations import Kind, Operation, State
 
 if TYPE_CHECKING:

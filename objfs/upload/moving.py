@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from objfs.upload.bases import is_within
 from objfs.upload.operations import Kind, Operation
 
 if TYPE_CHECKING:
@@ -21,15 +21,16 @@ def leaving(order: Order, path: str, *, before: float) -> set[str]:
     return found
 
 
-def moves_before(order: Order, operation: Operation) -> list[Operation]:
-    """Renames of directories at or above an operation's path that it waits for, in order.
-
-    While there are any, nothing that was made later below that path can have been stored.
-    """
-    moves = [
-        one
+def moves_between(order: Order, operation: Operation, path: str, *, since: float = -math.inf) -> bool:
+    """Whether a directory moves from, or onto, a path between a seq and an operation that waits for it."""
+    return any(
+        one.kind is Kind.RENAME_TREE
+        and since < one.seq < operation.seq
+        and (is_within(path, one.path) or is_within(path, one.source))
         for one in order.predecessors(operation)
-        if one.kind is Kind.RENAME_TREE
-        and (is_within(operation.path, one.source) or is_within(operation.path, one.path))
-    ]
-    return sorted(moves, key=lambda one: one.seq)
+    )
+
+
+def is_within(path: str, top: str) -> bool:
+    """Whether a path is at or below another."""
+    return f"{path}/".startswith(f"{top}/")

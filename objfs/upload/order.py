@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from objfs.upload.moving import is_within
 from objfs.upload.operations import Kind, Operation
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def is_apart(marker: Operation, other: Operation) -> bool:
     """Whether one is the marker of a directory that is not new, and the other leaves that in its place."""
     if marker.kind is not Kind.MARKER or marker.made:
         return False
-    return not any(f"{marker.path}/".startswith(f"{path}/") for path in _paths(other))
+    return not any(is_within(marker.path, path) for path in _paths(other))
 
 
 def _subtree(node: _Node) -> Iterator[Operation]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from objfs.upload.bases import is_within
 from objfs.upload.losses import is_lost, step_aside
+from objfs.upload.moving import is_within
 from objfs.upload.operations import Kind, Operation, State
 
 if TYPE_CHECKING:

@@ -43,9 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STALLED_MAX = (
-    48  # operations that the store has stalled on, beside those whose turn it is; each holds threads
-)
+STALLED_MAX = 48  # batches that the store has stalled on, beside those whose turn it is; each holds threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +92,7 @@ class Uploader:
         )
         self._drainers = 0
         self._settlers = 0
-        self._in_flight: set[Operation] = set()
-        self._under_way: set[Errand] = set()  # one for each batch
+        self._under_way: dict[Errand, list[Operation]] = {}  # batches
         self._wakes_at = math.inf
         book.subscribe(self._book_changed)
 
@@ -118,7 +115,7 @@ class Uploader:
             waiting_files=len(files),
             waiting_operations=len(operations),
             waiting_bytes=sum(operation.size_bytes for operation in files),
-            in_flight_files=sum(1 for operation in self._in_flight if operation.kind is Kind.PUT),
+            in_flight_files=sum(batch[0].kind is Kind.PUT for batch in self._under_way.values()),
             uploaded_files=self._counts.uploaded_files,
             uploaded_bytes=self._counts.uploaded_bytes,
             conflicts=self._counts.conflicts,
@@ -191,8 +188,8 @@ class Uploader:
             while True:
                 changed = self._changed
                 for batch in self._next_batches():
-                    self._in_flight.update(batch)
-                    self._under_way.add(errand := Errand())
+                    errand = Errand()
+                    self._under_way[errand] = batch
                     nursery.start_soon(self._carry, batch, errand)
                 self._wakes_at = self._next_start()
                 with trio.move_on_at(self._wakes_at):
@@ -242,8 +239,7 @@ class Uploader:
             with running(errand):
                 await self._executor.carry(batch)
         finally:
-            self._in_flight.difference_update(batch)
-            self._under_way.discard(errand)
+            del self._under_way[errand]
             self._wake()
 
     # -- parts --------------------------------------------------------------------------------------
@@ -255,7 +251,7 @@ class Uploader:
 
     def _idle(self) -> bool:
         """Whether nothing is under way, nothing free waits, and no upload is left over."""
-        return not (self._in_flight or self._uploads.left_over or self._progress.has_ready())
+        return not (self._under_way or self._uploads.left_over or self._progress.has_ready())
 
     def _book_changed(self) -> None:
         """Wake the loop only for what is due before it looks again: programs change things often."""

@@ -118,14 +118,12 @@ class Uploads:
         Raises:
             ObjectStoreError: it was not begun, or nobody knows.
         """
-        kept = self._kept.pop(key, None)
+        kept = self._kept.get(key)
         if kept is not None and (kept.token, kept.plan) == (token, plan):
             log.info("an upload of %r goes on; %d parts are there", key, len(kept.parts))
-            self._under_way[kept.upload_id] = kept
+            self._under_way[kept.upload_id] = self._kept.pop(key)
             return kept
-        if kept is not None:
-            self._leave(kept)
-            self._to_do.set()
+        self.give_up(key)
         for upload in [one for one in self._left if one.key == key and not one.upload_id]:
             await self._end(upload)
         others = await self._ids_of(multipart, key)

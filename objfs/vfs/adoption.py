@@ -62,11 +62,8 @@ class Adoption:
 
     def done(self, operation: Operation, version: Version | None) -> None:
         """See `Observer`."""
-        for path in (operation.path, operation.source):
-            self._name_left(path)
-            if operation.kind is Kind.RENAME_TREE:
-                self._names_left_below(self._tree.find(path))
         node = self._owners.take(operation)
+        self._names_left(operation, node)
         version = self._owners.told_of(operation, node, version)
         if node is None:
             return
@@ -124,12 +121,18 @@ class Adoption:
         if isinstance(parent, DirectoryNode) and name in parent.gone:
             hide(self._ledger, parent, name)
 
-    def _names_left_below(self, top: Node | None) -> None:
-        """The same of all names in a directory that moved, or in one made anew where it was."""
-        for node in self._tree.walk(top) if top is not None else ():
-            if isinstance(node, DirectoryNode):
-                for name in node.gone:
-                    hide(self._ledger, node, name)
+    def _names_left(self, operation: Operation, moved: Node | None) -> None:
+        """The same of an operation's names, and of all names in a directory that moved, or where it was."""
+        paths = (operation.path, operation.source)
+        for path in paths:
+            self._name_left(path)
+        if operation.kind is not Kind.RENAME_TREE:
+            return
+        for top in {moved, *map(self._tree.find, paths)}:
+            for node in self._tree.walk(top) if top is not None else ():
+                if isinstance(node, DirectoryNode):
+                    for name in node.gone:
+                        hide(self._ledger, node, name)
 
     def _directory_done(self, node: DirectoryNode, operation: Operation) -> None:
         if operation.kind is Kind.MARKER:
@@ -140,8 +143,6 @@ class Adoption:
         node.checked_at = node.changed_at
         self._tree.settle_place(node)
         stored_below(self._ledger, node)
-        if operation.kind is Kind.RENAME_TREE:
-            self._names_left_below(node)  # removed under the old path
 
     def _file_done(self, node: FileNode, operation: Operation, version: Version | None) -> None:
         if version is None:  # somebody else took the object away, or so; find out what is there now
@@ -190,11 +191,9 @@ def stored_below(ledger: Ledger, node: Node) -> None:
     """
     above, key = node.parent, node.key
     while above is not None and above.parent is not None:
-        if not key.startswith(above.prefix):
-            above = above.parent
-            continue
-        above.changed_at = node.changed_at
-        if above.local and not any(ledger.moves_before(one) for one in above.pending()):
-            above.local = False
-            above.listed_at = node.changed_at
+        if key.startswith(above.prefix):
+            above.changed_at = node.changed_at
+            if above.local and not any(ledger.awaits_move(one) for one in above.pending()):
+                above.local = False
+                above.listed_at = node.changed_at
         above = above.parent

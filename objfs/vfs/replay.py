@@ -80,7 +80,7 @@ class _Replay:
         if not isinstance(node, DirectoryNode):
             self._remove(parent, name)
             node = self._tree.new_directory(name, attributes)
-            node.local = operation.made and bool(self._ledger.moves_before(operation))
+            node.local = operation.made and self._ledger.awaits_move(operation)
             (self._tree.attach_new if operation.made else self._tree.attach)(parent, name, node)
             leaving = self._ledger.leaving(operation.path, before=operation.seq)
             node.gone = dict.fromkeys(leaving, PENDING)

@@ -8,81 +8,8 @@ import os
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING
 
-from tests.sim.others import (
-    OthersPlan,
-    on_a_bad_disk,
-    simulate_others,
-    with_a_rival,
-    with_lives_beside,
-    with_moved_folders,
-    with_stalls,
-)
-from tests.sim.plans import Plan, with_a_bad_disk, with_forks, with_moves, with_rules
-from tests.sim.simulation import simulate
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-def _plain(seed: int, log: Callable[[str], None]) -> None:
-    simulate(Plan.of(seed), log)
-
-
-def _others(seed: int, log: Callable[[str], None]) -> None:
-    simulate_others(OthersPlan.of(seed), log)
-
-
-def _disk(seed: int, log: Callable[[str], None]) -> None:
-    simulate(with_a_bad_disk(Plan.of(seed)), log)
-
-
-def _stalls(seed: int, log: Callable[[str], None]) -> None:
-    simulate_others(with_stalls(OthersPlan.of(seed)), log)
-
-
-def _moves(seed: int, log: Callable[[str], None]) -> None:
-    simulate(with_moves(Plan.of(seed)), log)
-
-
-def _forks(seed: int, log: Callable[[str], None]) -> None:
-    simulate(with_forks(Plan.of(seed)), log)
-
-
-def _folders(seed: int, log: Callable[[str], None]) -> None:
-    simulate_others(with_moved_folders(OthersPlan.of(seed)), log)
-
-
-def _rules(seed: int, log: Callable[[str], None]) -> None:
-    simulate(with_rules(Plan.of(seed)), log)
-
-
-def _rival(seed: int, log: Callable[[str], None]) -> None:
-    simulate_others(with_a_rival(OthersPlan.of(seed)), log)
-
-
-def _disk_and_others(seed: int, log: Callable[[str], None]) -> None:
-    simulate_others(on_a_bad_disk(OthersPlan.of(seed)), log)
-
-
-def _others_forks(seed: int, log: Callable[[str], None]) -> None:
-    simulate_others(with_lives_beside(OthersPlan.of(seed)), log)
-
-
-KINDS = {
-    "plain": _plain,
-    "others": _others,
-    "disk": _disk,
-    "stalls": _stalls,
-    "moves": _moves,
-    "forks": _forks,
-    "folders": _folders,
-    "rules": _rules,
-    "rival": _rival,
-    "forks-and-others": _others_forks,
-    "disk-and-others": _disk_and_others,
-}
+from tests.sim.kinds import KINDS, again
 
 
 def _tell(line: str) -> None:
@@ -122,7 +49,7 @@ def _holds(kind: str, seed: int, *, briefly: bool) -> bool:
         if isinstance(error, KeyboardInterrupt):
             raise
         tell = traceback.format_exception_only if briefly else traceback.format_exception
-        _tell(f"{''.join(tell(error))[-3000:]}\nagain: python -m tests.sim --kind {kind} --seed {seed}")
+        _tell(f"{''.join(tell(error))[-3000:]}\n{again(kind, seed)}")
         return False
     return True
 

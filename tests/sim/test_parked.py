@@ -135,19 +135,24 @@ def test_a_refusal_after_a_lost_answer(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def refuse_again(at: Scene, refused: str) -> None:
+    """Requests of a name are refused from the second one on."""
+    requests: list[str] = []
+
+    def check(name: str, key: str) -> None:
+        if name == refused:
+            requests.append(name)
+            if len(requests) > 1:
+                raise PermissionDeniedError("Access denied.", key=key)
+
+    at.store.before_request = check
+
+
 def test_a_rename_that_took_effect_before_the_refusal(tmp_path: Path) -> None:
     """Both answers are lost, and the store says no then: the file is done, and can be read."""
 
     async def scene(at: Scene) -> None:
-        requests: list[str] = []
-
-        def check(name: str, key: str) -> None:
-            if name == "COPY f to":
-                requests.append(name)
-                if len(requests) > 1:
-                    raise PermissionDeniedError("Access denied.", key=key)
-
-        at.store.before_request = check
+        refuse_again(at, "COPY f to")
         at.store.weather = Weather(attempts=1)
         at.store.lose = lambda name, _key: name == "DELETE"
         await at.do("rename", "f", "g")
@@ -162,15 +167,7 @@ def test_attributes_that_took_effect_before_the_refusal(tmp_path: Path) -> None:
     """The object is another version by that, which is read."""
 
     async def scene(at: Scene) -> None:
-        requests: list[str] = []
-
-        def check(name: str, key: str) -> None:
-            if name == "COPY f to":
-                requests.append(name)
-                if len(requests) > 1:
-                    raise PermissionDeniedError("Access denied.", key=key)
-
-        at.store.before_request = check
+        refuse_again(at, "COPY f to")
         at.store.lose = lambda name, _key: name == "COPY f to"
         await at.do("chmod", "f", number=0o600)
         assert await parked(at) == []

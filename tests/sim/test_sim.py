@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sim.others import (
-    OthersPlan,
-    on_a_bad_disk,
-    simulate_others,
-    with_a_rival,
-    with_lives_beside,
-    with_moved_folders,
-    with_stalls,
-)
-from tests.sim.plans import Plan, with_a_bad_disk, with_forks, with_moves, with_rules
-from tests.sim.simulation import simulate
+from tests.sim.kinds import KINDS, again
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,157 +105,110 @@ def _quiet() -> Iterator[None]:
 @pytest.mark.parametrize("first", range(0, SEEDS, PORTION))
 def test_promises_hold(first: int) -> None:
     for seed in range(first, first + PORTION):
-        _simulate(seed)
+        simulate("plain", seed)
 
 
 @pytest.mark.parametrize("seed", FOUND)
 def test_found_once(seed: int) -> None:
-    _simulate(seed)
+    simulate("plain", seed)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, PORTION))
 def test_nobodys_bytes_are_lost_in_silence(first: int) -> None:
     for seed in range(first, first + PORTION):
-        _simulate_others(seed)
+        simulate("others", seed)
 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_OTHERS)
 def test_found_once_with_others(seed: int) -> None:
-    _simulate_others(seed)
+    simulate("others", seed)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS // 2, PORTION))
 def test_promises_hold_on_a_bad_disk(first: int) -> None:
     for seed in range(first, first + PORTION):
-        _simulate_with_a_bad_disk(seed)
+        simulate("disk", seed)
 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_A_BAD_DISK)
 def test_found_once_on_a_bad_disk(seed: int) -> None:
-    _simulate_with_a_bad_disk(seed)
+    simulate("disk", seed)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS // 4, PORTION))
 def test_a_store_that_never_answers_is_not_waited_for(first: int) -> None:
     for seed in range(first, first + PORTION):
-        _simulate_stalls(seed)
+        simulate("stalls", seed)
 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_STALLS)
 def test_found_once_with_stalls(seed: int) -> None:
-    _simulate_stalls(seed)
+    simulate("stalls", seed)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, PORTION))
 def test_promises_hold_while_directories_move(first: int) -> None:
     for seed in range(first, first + PORTION):
-        _simulate_moves(seed)
+        simulate("moves", seed)
 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_MOVES)
 def test_found_once_with_moves(seed: int) -> None:
-    _simulate_moves(seed)
+    simulate("moves", seed)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS // 10, PORTION // 4))
 def test_promises_hold_whenever_the_process_is_killed(first: int) -> None:
     for seed in range(first, first + PORTION // 4):
-        _simulate_forks(seed)
+        simulate("forks", seed)
 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_FORKS)
 def test_found_once_with_forks(seed: int) -> None:
-    _simulate_forks(seed)
+    simulate("forks", seed)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS // 10, PORTION // 2))
 def test_nobodys_bytes_are_lost_while_directories_move(first: int) -> None:
     for seed in range(first, first + PORTION // 2):
-        _simulate_folders(seed)
+        simulate("folders", seed)
 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_FOLDERS)
 def test_found_once_with_folders(seed: int) -> None:
-    _simulate_folders(seed)
+    simulate("folders", seed)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS // 10, PORTION // 2))
 def test_promises_hold_where_files_are_stored_by_rules(first: int) -> None:
     for seed in range(first, first + PORTION // 2):
-        _simulate_rules(seed)
+        simulate("rules", seed)
 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_RULES)
 def test_found_once_with_rules(seed: int) -> None:
-    _simulate_rules(seed)
+    simulate("rules", seed)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS // 20, PORTION // 4))
 def test_nobodys_bytes_are_lost_between_two_mounts(first: int) -> None:
     for seed in range(first, first + PORTION // 4):
-        _simulate_rival(seed)
+        simulate("rival", seed)
 
 
 def test_nobodys_bytes_are_lost_on_a_bad_disk() -> None:
     for seed in (*range(PORTION), *FOUND_WITH_OTHERS_ON_A_BAD_DISK):
-        with _again("disk-and-others", seed):
-            simulate_others(on_a_bad_disk(OthersPlan.of(seed)))
+        simulate("disk-and-others", seed)
 
 
 def test_nobodys_bytes_are_lost_whenever_the_process_is_killed() -> None:
     for seed in range(PORTION // 2):
-        with _again("forks-and-others", seed):
-            simulate_others(with_lives_beside(OthersPlan.of(seed)))
+        simulate("forks-and-others", seed)
 
 
-def _simulate(seed: int) -> None:
-    with _again("plain", seed):
-        simulate(Plan.of(seed))
-
-
-def _simulate_others(seed: int) -> None:
-    with _again("others", seed):
-        simulate_others(OthersPlan.of(seed))
-
-
-def _simulate_stalls(seed: int) -> None:
-    with _again("stalls", seed):
-        simulate_others(with_stalls(OthersPlan.of(seed)))
-
-
-def _simulate_moves(seed: int) -> None:
-    with _again("moves", seed):
-        simulate(with_moves(Plan.of(seed)))
-
-
-def _simulate_forks(seed: int) -> None:
-    with _again("forks", seed):
-        simulate(with_forks(Plan.of(seed)))
-
-
-def _simulate_folders(seed: int) -> None:
-    with _again("folders", seed):
-        simulate_others(with_moved_folders(OthersPlan.of(seed)))
-
-
-def _simulate_rules(seed: int) -> None:
-    with _again("rules", seed):
-        simulate(with_rules(Plan.of(seed)))
-
-
-def _simulate_rival(seed: int) -> None:
-    with _again("rival", seed):
-        simulate_others(with_a_rival(OthersPlan.of(seed)))
-
-
-def _simulate_with_a_bad_disk(seed: int) -> None:
-    with _again("disk", seed):
-        simulate(with_a_bad_disk(Plan.of(seed)))
-
-
-@contextmanager
-def _again(kind: str, seed: int) -> Iterator[None]:
+def simulate(kind: str, seed: int) -> None:
+    """One seed; a failure tells how to see it again."""
     try:
-        yield
+        KINDS[kind](seed, lambda _line: None)
     except Exception as error:
-        raise AssertionError(f"{error}\nagain: python -m tests.sim --kind {kind} --seed {seed}") from error
+        raise AssertionError(f"{error}\n{again(kind, seed)}") from error

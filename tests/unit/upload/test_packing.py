@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 import subprocess
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,11 +22,12 @@ from objfs.upload.rules import Decision
 from objfs.upload.transfer import Transfer
 from objfs.upload.uploads import Uploads
 from objfs_cache.journal import open_journal
-from objfs_cache.staging import Staging, open_staging
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
+
+    from objfs_cache.staging import Staging
 
 COMPRESSED = Decision(treatment=Treatment(compress=Compression(level=1)))
 PLAIN = Decision()
@@ -92,13 +92,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with ExitStack() as stack:
-        (tmp_path / "staging").mkdir()
-        staging = stack.enter_context(
-            open_staging(tmp_path / "staging", budget_bytes=2**40, floor_fraction=0.0, referenced=())
-        )
-        yield Bench(MemoryStore(limits=MultipartLimits()), staging, tmp_path / "journal")
+def bench(tmp_path: Path, staging: Staging) -> Bench:
+    return Bench(MemoryStore(limits=MultipartLimits()), staging, tmp_path / "journal")
 
 
 def text(size: int, seed: int = 0) -> bytes:

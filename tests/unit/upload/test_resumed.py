@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,6 @@ from objfs.upload.rules import Decision
 from objfs.upload.transfer import Transfer
 from objfs.upload.uploads import Uploads
 from objfs_cache.journal import Journal, open_journal
-from objfs_cache.staging import Staging, open_staging
 from tests.unit.upload.test_packing import mixed, text
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from objfs.store.values import Part
+    from objfs_cache.staging import Staging
 
 DECISIONS = {"plain": Decision(), "compressed": Decision(treatment=Treatment(compress=Compression(level=1)))}
 CONTENTS = {"plain": mixed(60 * MIB), "compressed": text(150 * MIB)}
@@ -104,13 +104,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with ExitStack() as stack:
-        (tmp_path / "staging").mkdir()
-        staging = stack.enter_context(
-            open_staging(tmp_path / "staging", budget_bytes=2**40, floor_fraction=0.0, referenced=())
-        )
-        journal = stack.enter_context(open_journal(tmp_path / "journal"))
+def desk(tmp_path: Path, staging: Staging) -> Iterator[Desk]:
+    with open_journal(tmp_path / "journal") as journal:
         store = MemoryStore(limits=MultipartLimits())
         store._multipart = multipart = Flaky(store)
         yield Desk(store, multipart, journal, staging)
