@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ABORT_TIMEOUT_S = 5.0  # for whoever was cancelled; what is not aborted by then is aborted later
-SAVE_EVERY_S = 2.0  # what a kill costs: parts sent since the note was last written
+SAVE_EVERY_S = 2.0  # what a kill costs: parts sent since the note was last written,
+SAVE_EVERY_PARTS = 4  # not more than these, and a few per cent of a very long upload
 _REFUSALS = (PermissionDeniedError, NotSupportedError, InvalidRequestError)
 
 
@@ -65,6 +66,7 @@ class Upload:
     plan: str = ""
     parts: dict[int, Part] = field(default_factory=dict)
     saved_at: float = -math.inf
+    unsaved: int = 0
     failures: int = 0
 
     def text(self) -> str:
@@ -145,7 +147,9 @@ class Uploads:
     def sent(self, upload: Upload, part: Part) -> None:
         """The store has a part."""
         upload.parts[part.number] = part
-        if upload.token and trio.current_time() >= upload.saved_at + SAVE_EVERY_S:
+        upload.unsaved += 1
+        many = upload.unsaved >= SAVE_EVERY_PARTS + len(upload.parts) // 64
+        if upload.token and (many or trio.current_time() >= upload.saved_at + SAVE_EVERY_S):
             self._save(upload)
 
     def completed(self, upload: Upload) -> None:
@@ -185,7 +189,7 @@ class Uploads:
             self._journal.change_note(upload.number, upload.text())
         except JournalError as error:
             log.info("what was sent of %r would be sent again: %s", upload.key, error)
-        upload.saved_at = trio.current_time()
+        upload.saved_at, upload.unsaved = trio.current_time(), 0
 
     async def run(self) -> None:
         """Abort what is left over, until cancelled."""

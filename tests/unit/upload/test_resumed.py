@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from objfs.config.rules import Compression, Treatment
 from objfs.drivers.memory import MemoryMultipart, MemoryStore
 from objfs.errors import InvalidRequestError, ObjectStoreError, UnavailableError, first_error
 from objfs.store.threads import ThreadedStore
-from objfs.store.values import MIB, MultipartLimits
+from objfs.store.values import MIB, MultipartLimits, Part
 from objfs.upload.operations import NOTHING, Kind, Operation
 from objfs.upload.rules import Decision
 from objfs.upload.transfer import Transfer
-from objfs.upload.uploads import Uploads
+from objfs.upload.uploads import SAVE_EVERY_PARTS, Uploads
 from objfs_cache.journal import Journal, open_journal
 from tests.unit.upload.test_packing import mixed, text
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from objfs.store.values import Part
     from objfs_cache.staging import Staging
 
 DECISIONS = {"plain": Decision(), "compressed": Decision(treatment=Treatment(compress=Compression(level=1)))}
@@ -126,6 +126,23 @@ def test_it_goes_on(desk: Desk, how: str, anew: bool) -> None:
     assert sorted(desk.multipart.sent) == list(range(1, count + 1))
     assert desk.content() == CONTENTS[how]
     assert desk.journal.notes() == {}
+
+
+def test_a_kill_costs_few_parts(desk: Desk) -> None:
+    operation = desk.operation("plain")
+    store = ThreadedStore(desk.store)
+
+    async def lives() -> None:
+        for life, there in enumerate((0, 8), start=1):
+            uploads = Uploads(store, desk.journal, lambda: None)
+            multipart, options, token = store.multipart, operation.options, operation.token
+            assert multipart is not None
+            upload = await uploads.begin(multipart, "log.txt", options, token=token, plan="p")
+            assert there - SAVE_EVERY_PARTS < len(upload.parts) <= there
+            for number in range(len(upload.parts) + 1, 8 * life + 1):
+                uploads.sent(upload, Part(number=number, etag=f"{number}", size_bytes=8 * MIB))
+
+    trio.run(lives, clock=trio.testing.MockClock())  # no time passes
 
 
 def test_a_refused_upload_is_aborted(desk: Desk) -> None:
