@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 WRITERS = 3
 CONTINUOUS = bool(os.environ.get("OBJFS_SOAK"))
-ROUNDS = 100 if CONTINUOUS else 10  # for each of two stores
+ROUNDS = 200 if CONTINUOUS else 20  # for each of two stores
 DELAYS = ("0s", "20ms", "200ms", "2s")  # how long a change rests before it is sent
 JOIN_TIMEOUT_S = 60.0
 
