@@ -140,8 +140,9 @@ class Adoption:
             if node.local:
                 node.local = False
                 node.listed_at = node.changed_at
+        else:
+            self._tree.settle_directories()
         node.checked_at = node.changed_at
-        self._tree.settle_place(node)
         stored_below(self._ledger, node)
 
     def _file_done(self, node: FileNode, operation: Operation, version: Version | None) -> None:

@@ -186,6 +186,11 @@ class DirectoryNode(Node):
         return "" if self.parent is None else f"{self.parent.prefix}{self.name}/"
 
     @property
+    def is_displaced(self) -> bool:
+        """Whether the content is not, or perhaps not for long, where the path says."""
+        return self.origin is not None or (self.parent is not None and self.parent.is_displaced)
+
+    @property
     def key(self) -> str:
         """Key of the marker in the store."""
         return self.prefix or marker_key("")
@@ -243,14 +248,17 @@ class Tree:
 
     def attach_new(self, parent: DirectoryNode, name: str, node: DirectoryNode) -> None:
         """Give a directory made here its place: there its content will be, whatever still moves above."""
-        node.epoch = next(self._epochs)
         self.attach(parent, name, node)
         self._place_by_path(node)
 
-    def _place_by_path(self, node: DirectoryNode) -> None:
-        if node.prefix != f"{node.path}/":
-            node.origin = f"{node.path}/"
-            self.displaced.add(node)
+    def _place_by_path(self, top: DirectoryNode) -> None:
+        """What is made here only has not to do with moves that are still to come from its place."""
+        epoch = next(self._epochs)
+        for node in self.walk(top):
+            if isinstance(node, DirectoryNode) and node.parent is not None:
+                node.epoch = epoch
+                node.origin = f"{node.path}/" if node.parent.is_displaced else None
+                (self.displaced.discard if node.origin is None else self.displaced.add)(node)
 
     def detach(self, node: Node) -> None:
         """Take a node out of its directory; it lives on while the kernel or a handle refers to it."""
@@ -292,16 +300,7 @@ class Tree:
             old_parent.gone[old_name] = PENDING
         self.attach(parent, name, node)
         if isinstance(node, DirectoryNode) and not stays:
-            node.origin = None
-            self._renew(node)
             self._place_by_path(node)
-
-    def _renew(self, top: DirectoryNode) -> None:
-        """What is made here only now has not to do with moves that are still to come from its place."""
-        epoch = next(self._epochs)
-        for node in self.walk(top):
-            if isinstance(node, DirectoryNode):
-                node.epoch = epoch
 
     def tree_moved(self, old_prefix: str, new_prefix: str, *, epoch: int) -> None:
         """All objects below a prefix are elsewhere in the store now, but for directories made since."""
@@ -313,6 +312,13 @@ class Tree:
                     node.origin = _moved(node.origin, old_prefix, new_prefix)
             elif isinstance(node, FileNode) and node.remote_key is not None:
                 node.remote_key = _moved(node.remote_key, old_prefix, new_prefix)
+                self.settle_place(node)
+        self.settle_directories()
+
+    def settle_directories(self) -> None:
+        """Forget of all directories that they are displaced, where they are not any more."""
+        directories = [node for node in self.displaced if isinstance(node, DirectoryNode)]
+        for node in sorted(directories, key=lambda one: one.path.count("/")):  # what is above first
             self.settle_place(node)
 
     def has_moved(self, key: str, *, since: int) -> bool:
@@ -334,7 +340,9 @@ class Tree:
             if node.remote_key == node.parent.prefix + node.name:
                 node.remote_key = None
                 self.displaced.discard(node)
-        elif isinstance(node, DirectoryNode) and node.origin == f"{node.parent.prefix}{node.name}/":
+        elif isinstance(node, DirectoryNode) and not node.parent.is_displaced:
+            if node.origin != f"{node.parent.prefix}{node.name}/":
+                return
             node.origin = None
             self.displaced.discard(node)
 

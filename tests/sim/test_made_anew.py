@@ -122,9 +122,62 @@ def test_is_empty_although_a_file_in_it_was_stored_elsewhere(tmp_path: Path) -> 
     run(1, main)
 
 
+THERE_AND_BACK = (Op("rename", "a", "y"), Op("rename", "y", "a"))
+LATER: dict[str, tuple[Sequence[Op], Op, set[str]]] = {
+    "with something that moves": (
+        (Op("mkdir", "a/new"), Op("rename", "q/f", "a/new/f")),
+        Op("rename", "a/new", "z"),
+        {"a", "a/b", "a/b/old", "q", "z", "z/f"},
+    ),
+    "with directories": (
+        (Op("mkdir", "a/new"), Op("mkdir", "a/new/k"), Op("symlink", "a/new/k/s", data=b"s")),
+        Op("rename", "a/new", "z"),
+        {"a", "a/b", "a/b/old", "q", "q/f", "z", "z/k", "z/k/s"},
+    ),
+}
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["before it went", "meanwhile"])
+@pytest.mark.parametrize("scene", LATER)
+def test_its_content_is_found_after_what_is_above_went_and_came_back(
+    tmp_path: Path, scene: str, gone: bool
+) -> None:
+    made, moved, wanted = LATER[scene]
+
+    async def main() -> None:
+        store = SimulatedStore(dice=random.Random(1), before_request=_refuse_deletes)
+        for key, data in OBJECTS.items():
+            store.memory.put(key, data)
+        async with mounted(
+            store, tmp_path / "cache", MountOptions(delay_s=0.0, metadata_ttl_s=TTL_S)
+        ) as mount:
+            client = Client(mount.filesystem)
+            for operation in THERE_AND_BACK if gone else (*THERE_AND_BACK, *made):
+                await client.apply(operation)
+            await trio.sleep(30.0)
+            assert "y/b/old" in store.objects()
+            for operation in made if gone else ():
+                await client.apply(operation)
+            await client.apply(moved)
+            assert set(await client.walk()) == wanted
+            store.before_request = _allow
+            await mount.uploader.drain()
+            await trio.sleep(2 * TTL_S)
+            assert set(await client.walk()) == wanted
+            assert not mount.filesystem._tree.displaced
+        assert {key.rstrip("/") for key in store.objects()} == wanted
+
+    run(1, main)
+
+
 def _refuse_copies(name: str, key: str) -> None:
     if name.startswith("COPY"):
         raise UnavailableError("No copies now.", key=key)
+
+
+def _refuse_deletes(name: str, key: str) -> None:
+    if name.startswith("DELETE"):
+        raise UnavailableError("No deletes now.", key=key)
 
 
 def _refuse_changes(name: str, key: str) -> None:
