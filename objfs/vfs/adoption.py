@@ -146,6 +146,9 @@ class Adoption:
         stored_below(self._ledger, node)
 
     def _file_done(self, node: FileNode, operation: Operation, version: Version | None) -> None:
+        node.remote_key = operation.key
+        self._tree.displaced.add(node)
+        self._tree.settle_place(node)
         if version is None:  # somebody else took the object away, or so; find out what is there now
             node.checked_at = node.changed_at = NEVER
             if node.parent is not None:
@@ -158,9 +161,6 @@ class Adoption:
             node.version, node.object_id = version, ""
         if operation.kind is Kind.PUT and operation.decision is not None:
             adopt(node.attributes, operation.decision)
-        node.remote_key = operation.key
-        self._tree.displaced.add(node)
-        self._tree.settle_place(node)
         node.checked_at = node.changed_at
         stored_below(self._ledger, node)
         node.modified_ns = 0
