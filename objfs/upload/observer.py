@@ -27,7 +27,10 @@ class Observer(Protocol):
         ...
 
     def conflicted(self, operation: Operation, old_path: str) -> None:
-        """Somebody else's object keeps the old path; ours goes to `operation.path`."""
+        """Somebody else's object keeps its name; ours goes to that of `operation.path`.
+
+        `old_path` is where the name is after all that waits, `operation.path` where it is before.
+        """
         ...
 
     async def salvage(self, operation: Operation) -> None:

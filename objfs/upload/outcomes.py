@@ -207,8 +207,9 @@ class Outcomes:
         while self._ledger.is_taken(path):
             path = conflict_path(old_path, time.time(), random.randrange(2, 10_000))  # noqa: S311  # no secret
         self._counts.conflicts += 1
-        self._progress.divert(operation, path)
-        self.observer.conflicted(operation, old_path)
+        family, place = self._progress.divert(operation, path)
+        for member in family:
+            self.observer.conflicted(member, place)
         log.warning("conflict: somebody changed %r first; our version is kept as %r", old_path, path)
         if operation.missing_bytes == 0:
             self._progress.retry_later(operation, 0.0, "")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.upload.bases import inherit, rebase
+from objfs.upload.bases import inherit, moved_path, rebase
 from objfs.upload.operations import NOTHING, Base, Kind, Operation, State
 from objfs.upload.pacing import COMPANY_S
 from objfs.upload.superseding import supersede
@@ -137,28 +137,33 @@ class Progress:
         self._book.changed()
         return given_up
 
-    def divert(self, operation: Operation, path: str) -> None:
-        """Give a conflicted operation, and what is queued behind it on its path, another path."""
-        book, old = self._book, operation.path
-        family = [operation]
-        family.extend(
-            follower
-            for follower in book.order.followers(operation)
-            if old in (follower.path, follower.source) and follower.kind is not Kind.RENAME_TREE
-        )
+    def divert(self, operation: Operation, path: str) -> tuple[list[Operation], str]:
+        """Give a conflicted operation, and what is queued behind it about the same content, another path.
+
+        Returns:
+            All that got one, and where the old path is once the directories above it have moved.
+        """
+        book, place, new = self._book, operation.path, path
         everything = sorted(book.order, key=lambda other: other.seq)
         waits = {other: book.order.predecessors(other) for other in everything}
+        family: list[Operation] = []
+        is_there = True  # until it is removed, or gets another name
         with book.step():
-            for member in family:
-                if member.path == old:
-                    member.path = path
-                else:
-                    member.source = path
             operation.base = NOTHING
-            for member in family:
-                book.write(member)
+            for member in (one for one in everything if one.seq >= operation.seq):
+                if member.kind is Kind.RENAME_TREE:
+                    place, new = (moved_path(one, member.source, member.path) or one for one in (place, new))
+                elif is_there and place in (member.path, member.source):
+                    is_there = member.kind is not Kind.DELETE and member.source != place
+                    if member.path == place:
+                        member.path = new
+                    else:
+                        member.source = new
+                    book.write(member)
+                    family.append(member)
         book.reorder(waits)
         book.changed()
+        return family, place
 
 
 def _is_copy_of(follower: Operation, operation: Operation) -> bool:

@@ -13,7 +13,7 @@ from objfs.errors import StaleVersionError
 from tests.sim.client import Client
 from tests.sim.model import Op
 from tests.sim.mounting import Mount, MountOptions, mounted, run
-from tests.sim.store import SimulatedStore, Weather, without_conditions
+from tests.sim.store import FAIR, SimulatedStore, Weather, without_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -66,11 +66,12 @@ def play(
     *,
     weather: Weather | None = None,
     conditions: bool = True,
+    content_etags: bool = False,
 ) -> None:
     """Play a scene with a file `f` of others in the store."""
 
     async def main() -> None:
-        store = SimulatedStore(dice=random.Random(1))
+        store = SimulatedStore(dice=random.Random(1), content_etags=content_etags)
         if not conditions:
             ignorant: Capabilities = without_conditions(store.capabilities)
             store.capabilities = replace(ignorant)
@@ -321,3 +322,79 @@ def test_a_part_of_a_file_whose_rename_had_nothing_to_act_on(tmp_path: Path) -> 
         assert parked.path.startswith("n/b.conflict-")
 
     play(tmp_path, scene)
+
+
+def test_a_change_in_a_directory_that_moves_then(tmp_path: Path) -> None:
+    """Our copy moves along, what was changed later follows it, and the name is for new content again."""
+
+    async def scene(at: Scene) -> None:
+        at.store.write_foreign("d/f", b"theirs 0")
+        await at.write("d/f", b"ours")
+        await at.do("rename", "d", "e")
+        await at.do("chmod", "e/f", number=0o640)
+        at.store.write_foreign("d/f", b"theirs 1")
+        assert await at.settle() == {"f": b"theirs 0", "e/f": b"theirs 1", "e/f.conflict": b"ours"}
+        names = await at.client.names("e")
+        assert (await at.client.entry("e/f"))[2] == b"theirs 1"
+        kind, mode, data, *_ = await at.client.entry(f"e/{max(names)}")
+        assert (kind, mode, data) == ("file", 0o640, b"ours")
+        await at.write("e/f", b"ours 2")
+        assert (await at.settle())["e/f"] == b"ours 2"
+
+    play(tmp_path, scene)
+
+
+def test_a_part_of_a_lost_object_is_kept_whatever_takes_its_name(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        at.store.write_foreign("d/f", b"theirs 0" * 10_000)
+        await at.patch("d/f", 0, b"ours 1")
+        await at.do("rename", "d", "e")
+        at.store.write_foreign("d/f", b"theirs 1")
+        await at.mount.uploader.drain()
+        (parked,) = at.mount.uploader.ledger
+        assert parked.path.startswith("e/f.conflict-")
+        await trio.sleep(10.0)
+        await at.write("e/f", b"ours 2")
+        await at.mount.uploader.drain()
+        assert at.store.objects()["e/f"] == b"ours 2"
+        (parked,) = at.mount.uploader.ledger
+        assert parked.staged is not None
+        assert parked.staged.read(0, 6) == b"ours 1"
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_takes_the_place_of_a_diverted_change_stays_there(tmp_path: Path, kind: str) -> None:
+    async def scene(at: Scene) -> None:
+        await at.write("g", b"ours", new=True)
+        at.store.write_foreign("g", b"theirs")
+        at.store.weather = Weather(latency_s=(5.0, 5.0))
+        await trio.sleep(4.0)  # it is on its way
+        await at.do("unlink", "g")
+        if kind == "file":
+            await at.write("g", b"new", new=True)
+        else:
+            await at.do("mkdir", "g")
+            await at.write("g/h", b"new", new=True)
+        at.store.weather = FAIR
+        found = await at.settle()
+        ours = {"g.conflict": b"new"} if kind == "file" else {"g/": b"", "g/h": b"new"}
+        assert found == {"f": b"theirs 0", "g": b"theirs", **ours}
+
+    play(tmp_path, scene)
+
+
+def test_a_rename_whose_source_somebody_took_away_leaves_what_is_there(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        for key in ("g", "h"):
+            at.store.write_foreign(key, b"same")
+        await at.client.walk()
+        await at.do("rename", "g", "h")
+        at.store.delete_foreign("g")
+        await trio.sleep(1.5)
+        at.store.write_foreign("h", b"same")
+        assert await at.settle() == {"f": b"theirs 0", "h": b"same"}
+        assert (await at.client.entry("h"))[2] == b"same"
+
+    play(tmp_path, scene, content_etags=True)
