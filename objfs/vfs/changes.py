@@ -100,7 +100,12 @@ class Changes:
     # -- content ------------------------------------------------------------------------------------
 
     def hold(self, node: FileNode) -> None:
-        """A program is about to write: what waits must not start under its hands."""
+        """A program is about to write: what waits must not start under its hands.
+
+        Raises:
+            OSError: ESTALE, somebody else's version has the name: what is written would be nowhere.
+        """
+        _check_current(node)
         operation = self._put_of(node)
         if operation is not None and node.parent is not None:
             operation.held = True
@@ -160,7 +165,12 @@ class Changes:
             self._commit_put(operation, node, held=operation.held)
 
     def set_attributes(self, node: Node) -> None:
-        """Journal the node's attributes, which were changed."""
+        """Journal the node's attributes, which were changed.
+
+        Raises:
+            OSError: ESTALE, somebody else's version has the name.
+        """
+        _check_current(node)
         if node.parent is None and node is not self._tree.root:
             return
         options = encode(node.attributes, node.name)
@@ -352,3 +362,8 @@ class Changes:
             if operation.staged is node.layers[0] and operation.state is State.WAITING:
                 return operation
         return None
+
+
+def _check_current(node: Node) -> None:
+    if isinstance(node, FileNode) and node.superseded:
+        raise OSError(errno.ESTALE, "superseded")

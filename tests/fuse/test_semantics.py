@@ -354,6 +354,29 @@ def test_changes_by_others_are_seen_in_time(folder: Path, mount: Path, store: Ob
     assert not path.exists()
 
 
+def test_a_version_that_was_replaced_cannot_be_changed(folder: Path, mount: Path, store: ObjectStore) -> None:
+    path = folder / "shared"
+    key = key_of(path, mount)
+    store.put(key, b"one")
+    eventually(path.exists)
+    with path.open("r+b", buffering=0) as old:
+        store.put(key, b"two, longer")
+        eventually(lambda: path.stat().st_size == 11)
+        for change in (
+            lambda: old.write(b"ours"),
+            lambda: old.truncate(0),
+            lambda: os.fchmod(old.fileno(), 0o600),
+            lambda: os.utime(old.fileno(), (1, 1)),
+        ):
+            with refused(errno.ESTALE):
+                change()
+        assert os.fstat(old.fileno()).st_size == 3
+    assert path.read_bytes() == b"two, longer"
+    with path.open("ab") as new:
+        new.write(b" ours")
+    assert path.read_bytes() == b"two, longer ours"
+
+
 def test_two_writers_keep_both(folder: Path, mount: Path, store: ObjectStore) -> None:
     path = folder / "contended"
     key = key_of(path, mount)

@@ -398,3 +398,17 @@ def test_a_rename_whose_source_somebody_took_away_leaves_what_is_there(tmp_path:
         assert (await at.client.entry("h"))[2] == b"same"
 
     play(tmp_path, scene, content_etags=True)
+
+
+def test_what_is_written_to_a_version_that_was_replaced_is_refused(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.client.apply(Op("open", "f", slot=1, flags=2))
+        at.store.write_foreign("f", b"theirs 1")
+        await trio.sleep(10.0)
+        assert (await at.client.entry("f"))[2] == b"theirs 1"
+        with pytest.raises(OSError, match="superseded"):
+            await at.client.apply(Op("write", slot=1, data=b"ours"))
+        await at.client.apply(Op("close", slot=1))
+        assert await at.settle() == {"f": b"theirs 1"}
+
+    play(tmp_path, scene)
