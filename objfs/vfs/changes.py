@@ -171,7 +171,7 @@ class Changes:
             OSError: ESTALE, somebody else's version has the name.
         """
         _check_current(node)
-        if node.parent is None and node is not self._tree.root:
+        if node.is_removed:
             return
         options = encode(node.attributes, node.name)
         if isinstance(node, DirectoryNode):

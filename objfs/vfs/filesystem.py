@@ -421,7 +421,7 @@ class FileSystem:
 
     def _stat(self, node: Node) -> Stat:
         attributes = node.attributes
-        unlinked = node.parent is None and node is not self._tree.root
+        unlinked = node.is_removed
         return Stat(
             ino=node.ino,
             mode=attributes.mode if node.proven else 0,

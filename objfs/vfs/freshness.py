@@ -30,7 +30,9 @@ class Freshness:
 
     def is_listed(self, directory: DirectoryNode) -> bool:
         """Whether all names of the directory are known and fresh."""
-        return directory.local or trio.current_time() - directory.listed_at < self.ttl_s
+        return (
+            directory.is_removed or directory.local or trio.current_time() - directory.listed_at < self.ttl_s
+        )
 
     def timeout_s(self, node: Node) -> float:
         """How long the kernel may believe what it is told of a node. It asks for the root on every walk."""
@@ -57,6 +59,8 @@ class Freshness:
 
     def is_gone(self, parent: DirectoryNode, name: str, begun_at: float) -> bool:
         """Whether a name was removed here later than `begun_at`, or its removal is still on its way."""
+        if parent.is_removed:
+            return True
         until = parent.gone.get(name)
         if until is None:
             return False

@@ -104,7 +104,7 @@ class Inspection:
         node = self._tree.nodes.get(ino)
         if node is None:
             return "?"
-        if node.parent is None and node is not self._tree.root:
+        if node.is_removed:
             return f"{node.name} (deleted)"
         return node.path or "."
 

@@ -135,11 +135,12 @@ class Mirror:
             self.supersede(node)
 
     def supersede(self, node: Node) -> None:
-        """Somebody else replaced or removed what the node stands for."""
+        """Somebody else replaced or removed what the node, and all below it, stands for."""
         parent, name = node.parent, node.name
-        if isinstance(node, FileNode):
-            node.superseded = True
-        self._tree.detach(node)
+        for below in reversed(list(self._tree.walk(node))):
+            if isinstance(below, FileNode):
+                below.superseded = True
+            self._tree.detach(below)
         if parent is not None:
             self._kernel.invalidate_entry(parent.ino, name)
 

@@ -60,6 +60,11 @@ class Node:
         return self.operations
 
     @property
+    def is_removed(self) -> bool:
+        """Whether it has no name any more."""
+        return self.parent is None and self.ino != ROOT_INO
+
+    @property
     def key(self) -> str:
         """Key in the store, now."""
         raise NotImplementedError

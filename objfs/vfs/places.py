@@ -103,7 +103,7 @@ class Places:
             raise OSError(errno.ENOTEMPTY, "not empty")
 
     def _check_parent(self, parent: DirectoryNode) -> None:
-        if parent.parent is None and parent is not self._tree.root:
+        if parent.is_removed:
             raise OSError(errno.ENOENT, "the directory was removed")
 
     def _check_key(self, parent: DirectoryNode, name: str) -> None:

@@ -377,6 +377,26 @@ def test_a_version_that_was_replaced_cannot_be_changed(folder: Path, mount: Path
     assert path.read_bytes() == b"two, longer ours"
 
 
+def test_nothing_is_made_in_a_directory_that_somebody_removed(
+    folder: Path, mount: Path, store: ObjectStore
+) -> None:
+    key = key_of(folder / "above" / "inside" / "file", mount)
+    store.put(key, b"one")
+    eventually((folder / "above" / "inside").is_dir)
+    inside = os.open(folder / "above" / "inside", os.O_RDONLY)
+    try:
+        store.delete([key])
+        eventually(lambda: not (folder / "above").exists())
+        with refused(errno.ENOENT):
+            os.open("new", os.O_CREAT | os.O_WRONLY, dir_fd=inside)
+        with refused(errno.ENOENT):
+            os.mkdir("new", dir_fd=inside)
+        assert os.listdir(inside) == []
+    finally:
+        os.close(inside)
+    assert not (mount / "inside").exists()
+
+
 def test_two_writers_keep_both(folder: Path, mount: Path, store: ObjectStore) -> None:
     path = folder / "contended"
     key = key_of(path, mount)

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from objfs.errors import StaleVersionError
-from tests.sim.client import Client
+from tests.sim.client import CALLER, Client
 from tests.sim.model import Op
 from tests.sim.mounting import Mount, MountOptions, mounted, run
 from tests.sim.store import FAIR, SimulatedStore, Weather, without_conditions
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from objfs.store.values import Capabilities
+
+ROOT = 1
 
 
 @dataclass
@@ -410,5 +412,36 @@ def test_what_is_written_to_a_version_that_was_replaced_is_refused(tmp_path: Pat
             await at.client.apply(Op("write", slot=1, data=b"ours"))
         await at.client.apply(Op("close", slot=1))
         assert await at.settle() == {"f": b"theirs 1"}
+
+    play(tmp_path, scene)
+
+
+def test_nothing_is_made_in_a_directory_that_somebody_removed_with_all_above(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        at.store.write_foreign("a/b/f", b"theirs")
+        files = at.mount.filesystem
+        await at.client.apply(Op("open", "a/b/f", slot=1, flags=2))
+        above = await files.lookup(ROOT, b"a")
+        assert above is not None
+        inside = await files.lookup(above.ino, b"b")
+        assert inside is not None
+        at.store.delete_foreign("a/b/f")
+        await trio.sleep(10.0)
+        assert await at.client.names("") == ["f"]
+        with pytest.raises(OSError, match="removed"):
+            await files.create(inside.ino, b"new", 0o644, 2, CALLER)
+        with pytest.raises(OSError, match="removed"):
+            await files.rename(ROOT, b"f", inside.ino, b"f", 0)
+        with pytest.raises(OSError, match="superseded"):
+            await at.client.apply(Op("write", slot=1, data=b"ours"))
+        at.store.write_foreign("a/b/f", b"theirs 1")
+        await trio.sleep(10.0)
+        assert await files.lookup(inside.ino, b"f") is None  # it is another directory
+        assert (await at.client.entry("a/b/f"))[2] == b"theirs 1"
+        await at.client.apply(Op("close", slot=1))
+        files.forget(inside.ino, 1)
+        files.forget(above.ino, 1)
+        assert await at.settle() == {"f": b"theirs 0", "a/b/f": b"theirs 1"}
+        assert {node.path for node in files._tree.nodes.values()} == {"", "f", "a", "a/b", "a/b/f"}
 
     play(tmp_path, scene)
