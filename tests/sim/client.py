@@ -29,6 +29,8 @@ class Client:
 
     fs: FileSystem
     handles: dict[int, tuple[int, int]] = field(default_factory=dict)
+    standing: int = ROOT
+    """Where `.` is."""
     _references: list[int] = field(default_factory=list)
 
     async def apply(self, op: Op) -> Result:
@@ -213,6 +215,15 @@ class Client:
             raise OSError(errno.ENOTDIR, op.path)
         return sorted(await self._listing(op.path))
 
+    async def _stand(self, op: Op) -> None:
+        found = await self._resolve(op.path)
+        if _kind(found.mode) != "folder":
+            raise OSError(errno.ENOTDIR, op.path)
+        self.fs.remember(found.ino)
+        before, self.standing = self.standing, found.ino
+        if before != ROOT:
+            self.fs.forget(before, 1)
+
     async def _sleep(self, op: Op) -> None:
         await trio.sleep(op.number / 1000)
 
@@ -227,7 +238,11 @@ class Client:
         return names
 
     async def _resolve(self, path: str) -> Stat:
-        found = await self.fs.getattr(ROOT)
+        first, _, rest = path.partition("/")
+        if first == ".":
+            found, path = await self.fs.getattr(self.standing), rest
+        else:
+            found = await self.fs.getattr(ROOT)
         for part in path.split("/") if path else ():
             if _kind(found.mode) != "folder":
                 raise OSError(errno.ENOTDIR, path)

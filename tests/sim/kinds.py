@@ -12,6 +12,7 @@ from tests.sim.others import (
     with_lives_beside,
     with_moved_folders,
     with_stalls,
+    with_stays,
 )
 from tests.sim.plans import Plan, with_a_bad_disk, with_forks, with_moves, with_rules
 from tests.sim.simulation import simulate
@@ -40,6 +41,7 @@ KINDS: dict[str, Run] = {
     "folders": _among(with_moved_folders),
     "rules": _alone(with_rules),
     "rival": _among(with_a_rival),
+    "stays": _among(with_stays),
     "forks-and-others": _among(with_lives_beside),
     "disk-and-others": _among(on_a_bad_disk),
 }

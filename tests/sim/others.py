@@ -19,6 +19,7 @@ from tests.sim.model import Op
 from tests.sim.mounting import Caches, Disk, Mount, MountOptions, mortal, mounted
 from tests.sim.plans import FULL
 from tests.sim.simulation import FORK_CHANCE, SimulationError, in_a_world
+from tests.sim.staying import Stay
 from tests.sim.store import FAIR, KillSwitch, RivalStore, SimulatedStore, Weather, without_conditions
 from tests.sim.witness import Witness, marks
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 FOLDERS = ("", "d", "d/s", "e")
 NAMES = ("a", "b", "c")
+LATE = 2  # slot of a file that stays open
+GONE = "gone"
 SIZES = (40, 40, 300, 5 * KIB, 60 * KIB)
 
 
@@ -49,6 +52,7 @@ class OthersPlan:
     options: MountOptions
     moves: bool = False
     rival: bool = False
+    stays: bool = False
     disk_failures: float = 0.0
     forks: int = 0
 
@@ -113,6 +117,13 @@ def with_lives_beside(plan: OthersPlan) -> OthersPlan:
     return replace(plan, forks=8, kills=plan.kills[: dice.choice((0, 1))])
 
 
+def with_stays(plan: OthersPlan) -> OthersPlan:
+    """The same with programs that keep files open and stand in directories, perhaps beside another mount."""
+    dice = random.Random(f"stays {plan.seed}")
+    plan = dice.choice((with_a_rival, with_moved_folders, replace))(plan)
+    return replace(plan, stays=True, stale_s=0.0)
+
+
 def with_a_rival(plan: OthersPlan) -> OthersPlan:
     """The same beside another mount of the store, whose programs do the same; both die at once."""
     dice = random.Random(f"rival {plan.seed}")
@@ -162,6 +173,7 @@ class OthersSimulation:
         self.forks: list[OthersSimulation] = []
         self.ours: dict[str, Claim] = {}
         self.doing: Op | None = None
+        self.stay = Stay()
 
     async def main(self) -> None:
         """All lives, then the reckoning."""
@@ -219,7 +231,7 @@ class OthersSimulation:
 
     async def _life(self, mounts: list[Mount], *, last: bool) -> None:
         self.store.weather = self.rival.weather = self.plan.weather
-        client = Client(mounts[0].filesystem)
+        client, self.stay = Client(mounts[0].filesystem), Stay()
         share = self.plan.operations // (len(self.plan.kills) + 1) + 1
         self.disk.chance = self.plan.disk_failures
         async with trio.open_nursery() as nursery:
@@ -229,6 +241,8 @@ class OthersSimulation:
                 nursery.start_soon(self._meddle)
             for _ in range(share):
                 await self._habit(client)
+            if last and LATE in client.handles:
+                await self._leave(client)
             await trio.sleep(self.dice.choice((0.0, 3.0)))
             nursery.cancel_scope.cancel()
         self.disk.chance = 0.0
@@ -309,19 +323,22 @@ class OthersSimulation:
             (self._rename_folder, 8 if self.plan.moves else 1),
             (self._chmod, 1),
             (self._rest, 5),
+            *(((self._linger, 8), (self._stand, 5)) if self.plan.stays else ()),
         )
         kinds, weights = zip(*habits, strict=True)
         await self.dice.choices(kinds, weights)[0](client)
 
-    async def _save(self, client: Client, path: str | None = None) -> bool:
+    async def _save(self, client: Client, path: str | None = None, at: str | None = None) -> bool:
+        """Write a whole file; `at` is how its path is told."""
         path = path or self._path()
         data = self._data("ours", self.dice.choice(SIZES))
-        made = Op("create", path, slot=1, flags=os.O_TRUNC)
+        made = Op("create", at or path, slot=1, flags=os.O_TRUNC)
         if not await self._do(client, made):
             return False
         self._say(f"save {path} {data[:20]!r}")
         self.witness.act(path)
         self.ours.pop(path, None)
+        self.stay.written(path)
         written = await self._do(client, Op("write", path, slot=1, data=data))
         if await self._close(client, path) and written:
             self.ours[path] = Claim(marks(data), [path])
@@ -338,6 +355,7 @@ class OthersSimulation:
         self._say(f"patch {path} {data[:20]!r} at {at} of {size}")
         self.witness.act(path)
         self.ours.pop(path, None)  # what it leaves of earlier marks depends on whose version it changed
+        self.stay.written(path)
         written = await self._do(client, Op("write", path, slot=1, offset=at, data=data))
         if await self._close(client, path) and written:
             self.ours[path] = Claim(marks(data), [path])
@@ -357,6 +375,7 @@ class OthersSimulation:
             self.witness.act(path)
             self.witness.act(other)
             self.ours.pop(other, None)
+            self.stay.moved(path, other)
             for old in [old for old in self.ours if old == path or old.startswith(f"{path}/")]:
                 new = other + old[len(path) :]
                 self.ours[new] = self.ours.pop(old)
@@ -367,6 +386,41 @@ class OthersSimulation:
         if await self._do(client, Op("unlink", path)):
             self.witness.act(path)
             self.ours.pop(path, None)
+            self.stay.removed(path)
+
+    async def _linger(self, client: Client) -> None:
+        """A file is opened, written to some time later, and closed some time after that."""
+        stay, path = self.stay, self.stay.file or ""
+        if LATE not in client.handles:
+            path = self._path()
+            if await self._do(client, Op("open", path, slot=LATE, flags=os.O_RDWR)):
+                stay.file, stay.marks = path, frozenset()
+        elif self.dice.random() < 0.4:
+            await self._leave(client)
+        else:
+            data = self._data("late", 40)
+            if path:
+                self.witness.act(path)
+                self.ours.pop(path, None)
+            if await self._do(client, Op("write", path, slot=LATE, data=data)):
+                stay.marks = frozenset(marks(data))
+
+    async def _leave(self, client: Client) -> None:
+        closed = await self._do(client, Op("close", self.stay.file or "", slot=LATE))
+        if closed and self.stay.file is not None and self.stay.marks:
+            self.ours[self.stay.file] = Claim(set(self.stay.marks), [self.stay.file])
+        self.stay.file = None
+
+    async def _stand(self, client: Client) -> None:
+        """Somebody stands in a directory, and makes files there."""
+        stay, folder = self.stay, self.dice.choice(FOLDERS[1:])
+        if not stay.stands or self.dice.random() < 0.3:
+            if await self._do(client, Op("stand", folder)):
+                stay.folder, stay.stands = folder, True
+            return
+        name = self.dice.choice(NAMES)
+        saved = await self._save(client, f"{stay.folder or GONE}/{name}", f"./{name}")
+        self._check(not saved or stay.folder is not None, "a file was made in a directory that was replaced")
 
     async def _mkdir(self, client: Client) -> None:
         await self._do(client, Op("mkdir", self.dice.choice(FOLDERS[1:])))

@@ -196,6 +196,12 @@ def test_nobodys_bytes_are_lost_between_two_mounts(first: int) -> None:
         simulate("rival", seed)
 
 
+@pytest.mark.parametrize("first", range(0, SEEDS // 5, PORTION))
+def test_nothing_is_lost_by_who_keeps_files_open_or_stands_in_directories(first: int) -> None:
+    for seed in range(first, first + PORTION):
+        simulate("stays", seed)
+
+
 def test_nobodys_bytes_are_lost_on_a_bad_disk() -> None:
     for seed in (*range(PORTION), *FOUND_WITH_OTHERS_ON_A_BAD_DISK):
         simulate("disk-and-others", seed)
