@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import stat
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -98,15 +98,8 @@ class Contents:
         Raises:
             NoSpaceError: nothing was written.
         """
-        is_new = not node.layers or node.layers[0].sealed
-        layer = self.writable(node)
-        try:
+        with self._changed(node) as layer:
             await self._write(layer, offset, data)
-        except BaseException:
-            if is_new and layer in node.layers:  # nothing was accepted
-                node.layers.remove(layer)
-                layer.discard()
-            raise
 
     async def _write(self, layer: StagedFile, offset: int, data: bytes) -> None:
         try:
@@ -147,9 +140,22 @@ class Contents:
             self._staging.reserve(0)
         if not length and node.layers and (node.layers[0].durable is not None or node.layers[0].is_lost):
             return self._emptied(node)
-        layer = self.writable(node)
-        layer.truncate(length)
+        with self._changed(node) as layer:
+            layer.truncate(length)
         return layer
+
+    @contextmanager
+    def _changed(self, node: FileNode) -> Iterator[StagedFile]:
+        """The newest layer, for a change in the block; one made for it goes again if nothing was accepted."""
+        is_new = not node.layers or node.layers[0].sealed
+        layer = self.writable(node)
+        try:
+            yield layer
+        except BaseException:
+            if is_new and layer in node.layers:
+                node.layers.remove(layer)
+                layer.discard()
+            raise
 
     def _emptied(self, node: FileNode) -> StagedFile:
         """A new layer in place of a durable one, which stays whole until the journal tells of the new one."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 import trio
 
 from objfs.errors import StaleVersionError
+from objfs_cache.staged import StagedFile
 from tests.sim.client import CALLER, Client
 from tests.sim.model import Op
 from tests.sim.mounting import Mount, MountOptions, mounted, run
@@ -443,5 +446,22 @@ def test_nothing_is_made_in_a_directory_that_somebody_removed_with_all_above(tmp
         files.forget(above.ino, 1)
         assert await at.settle() == {"f": b"theirs 0", "a/b/f": b"theirs 1"}
         assert {node.path for node in files._tree.nodes.values()} == {"", "f", "a", "a/b", "a/b/f"}
+
+    play(tmp_path, scene)
+
+
+def test_after_a_truncate_that_the_disk_refuses(tmp_path: Path) -> None:
+    """A file that was not changed after all is not kept as if it was."""
+
+    async def scene(at: Scene) -> None:
+        made, asked = None, OSError(errno.EFBIG, "too large")
+        with (
+            mock.patch.object(StagedFile, "truncate", side_effect=[made, asked]),
+            pytest.raises(OSError, match="too large"),
+        ):
+            await at.client.apply(Op("truncate", "f", length=1 << 60))
+        at.store.write_foreign("f", b"theirs 1")
+        await trio.sleep(30.0)
+        assert (await at.client.entry("f"))[2] == b"theirs 1"
 
     play(tmp_path, scene)
