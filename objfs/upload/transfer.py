@@ -246,12 +246,13 @@ class Transfer:
     async def _fill(self, content: Content, start: int, stop: int) -> None:
         """Fetch what is not staged of [start, stop) from the base into the staged file."""
         staged = content.staged
-        for first, last in content.holes(start, stop):
-            for low in range(first, last, FILL_BYTES):
-                high = min(low + FILL_BYTES, last)
-                data = await content.read_base(low, high)
-                await trio.to_thread.run_sync(staged.write_bytes, low, data)
-                staged.mark_filled(low, high - low)
+        with staged.pinned():  # else its descriptor may be another file's by the time a thread writes
+            for first, last in content.holes(start, stop):
+                for low in range(first, last, FILL_BYTES):
+                    high = min(low + FILL_BYTES, last)
+                    data = await content.read_base(low, high)
+                    await trio.to_thread.run_sync(staged.write_bytes, low, data)
+                    staged.mark_filled(low, high - low)
 
     # -- in parts -----------------------------------------------------------------------------------
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 import trio
 
 from objfs.errors import PermissionDeniedError, UnavailableError
+from objfs_cache.staged import StagedFile
 from tests.sim.client import Client
 from tests.sim.model import Op
 from tests.sim.mounting import Caches, mounted, run
@@ -153,3 +156,28 @@ async def _do(client: Client, work: str) -> None:
     await client.apply(Op("create", "g", slot=1))
     await client.apply(Op("write", slot=1, data=LARGE))
     await client.apply(Op("close", slot=1))
+
+
+def test_the_last_reader_closes_while_an_upload_fills_the_file(tmp_path: Path) -> None:
+    """Bytes of the base go into the staged file, never into one that has its descriptor's number by then."""
+    descriptor_of = StagedFile._descriptor
+
+    def meanwhile(staged: StagedFile) -> int:
+        descriptor = descriptor_of(staged)
+        staged.close()  # by the event loop; then somebody opens another file
+        others.append(os.open(tmp_path, os.O_TMPFILE | os.O_RDWR))
+        return descriptor
+
+    async def scene(at: Scene) -> None:
+        at.store.write_foreign("f", LARGE)
+        await at.patch("f", 10, b"ours")
+        with mock.patch.object(StagedFile, "_descriptor", meanwhile):
+            await at.mount.uploader.drain()
+        assert others
+        assert [os.fstat(other).st_size for other in others] == [0] * len(others)
+        assert at.store.objects()["f"] == LARGE[:10] + b"ours" + LARGE[14:]
+
+    others: list[int] = []
+    play(tmp_path, scene)
+    for other in others:
+        os.close(other)
