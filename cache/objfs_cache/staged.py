@@ -180,7 +180,7 @@ class StagedFile:
         self.end_write(offset, len(data))
 
     def begin_write(self, length: int) -> None:
-        """Make sure that there is room; `write_bytes` and `end_write` follow.
+        """Make sure that there is room; `write_bytes` and `end_write`, or `take_back`, follow.
 
         Raises:
             NoSpaceError: there is none.
@@ -192,6 +192,12 @@ class StagedFile:
         """The part of a write that blocks. Any thread, one at a time."""
         self.trim()
         self._pwrite(offset, data)
+
+    def take_back(self, offset: int, length: int) -> None:
+        """A write failed half-way: where nothing is staged, there are zeros again."""
+        for start, stop, is_staged in self.extents.pieces(offset, offset + length):
+            if not is_staged:
+                _clear_range(self._descriptor(), start, stop)
 
     def end_write(self, offset: int, length: int) -> None:
         """Count what was written."""

@@ -108,10 +108,14 @@ class Contents:
             if not await self._disk.relieve(len(data)):
                 raise
             layer.begin_write(len(data))
-        if len(data) <= INLINE_BYTES:
-            layer.write_bytes(offset, data)
-        else:
-            await trio.to_thread.run_sync(layer.write_bytes, offset, data)
+        try:
+            if len(data) <= INLINE_BYTES:
+                layer.write_bytes(offset, data)
+            else:
+                await trio.to_thread.run_sync(layer.write_bytes, offset, data)
+        except OSError:
+            layer.take_back(offset, len(data))
+            raise
         layer.end_write(offset, len(data))
 
     def writable(self, node: FileNode) -> StagedFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import random
@@ -181,3 +182,38 @@ def test_the_last_reader_closes_while_an_upload_fills_the_file(tmp_path: Path) -
     play(tmp_path, scene)
     for other in others:
         os.close(other)
+
+
+def test_a_write_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    """What programs skip reads as zeros, here and in the store."""
+
+    async def scene(at: Scene) -> None:
+        await at.client.apply(Op("create", "g", slot=1))
+        await at.client.apply(Op("write", slot=1, data=b"a" * 100))
+        with (
+            mock.patch("os.pwrite", FullDisk().pwrite),
+            pytest.raises(OSError, match="no room"),
+        ):
+            await at.client.apply(Op("write", slot=1, offset=100, data=b"x" * 100))
+        await at.client.apply(Op("write", slot=1, offset=200, data=b"b" * 100))
+        await at.client.apply(Op("close", slot=1))
+        wanted = b"a" * 100 + bytes(100) + b"b" * 100
+        assert (await at.client.entry("g"))[2] == wanted
+        assert (await at.settle())["g"] == wanted
+
+    play(tmp_path, scene)
+
+
+class FullDisk:
+    """A disk that is full after half of what it is given, and has room again after that."""
+
+    def __init__(self) -> None:
+        self._pwrite = os.pwrite
+        self._writes = 0
+
+    def pwrite(self, descriptor: int, data: memoryview, offset: int) -> int:
+        """See `os.pwrite`."""
+        self._writes += 1
+        if self._writes == 2:
+            raise OSError(errno.ENOSPC, "full")
+        return self._pwrite(descriptor, data[: 50 if self._writes == 1 else None], offset)
