@@ -112,8 +112,8 @@ class Changes:
             self._opened(node)
 
     def wrote(self, node: FileNode) -> None:
-        """Bytes were staged."""
-        node.dirty = True
+        """Bytes were staged. They will be stored with the attributes that the node has now."""
+        node.dirty = node.proven = True
         node.attributes.touch(content=True)
         if node.parent is not None:
             self._opened(node)
@@ -173,6 +173,7 @@ class Changes:
         _check_current(node)
         if node.is_removed:
             return
+        node.proven = True
         options = encode(node.attributes, node.name)
         if isinstance(node, DirectoryNode):
             self._owners.own(self.ledger.mkdir(node.path, options=options), node)

@@ -174,6 +174,8 @@ class FileSystem:
     async def setattr(self, ino: int, wanted: SetAttributes) -> Stat:
         """chmod, chown, truncate, utimens."""
         node = self._places.current(ino)
+        if isinstance(node, FileNode) and node.parent is not None and not node.proven:
+            await self._directories.lookup(node.parent, node.name)
         if wanted.size_bytes is not None:
             if not isinstance(node, FileNode):
                 raise OSError(errno.EISDIR, "a directory has no length")

@@ -59,7 +59,7 @@ class Treatment:
 
     def note_read(self, node: FileNode) -> None:
         """Put off the expiry of a file that is opened for reading, where reads count: at most once a day."""
-        if self._settings.read_only or node.parent is None or node.superseded or node.pending():
+        if self._settings.read_only or node.parent is None or not node.proven or node.pending():
             return
         if renew(node.attributes, time.time()):
             self._changes.set_attributes(node)

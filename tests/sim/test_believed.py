@@ -1,11 +1,19 @@
-"""How long the kernel may believe what it was told: each time that is zero costs a request."""
+"""What is believed of what the store told, and for how long: each time that is zero costs a request."""
 
 from __future__ import annotations
 
+import os
+import random
 from typing import TYPE_CHECKING
 
 import trio
 
+from objfs.store.values import PutOptions
+from objfs.vfs.values import SetAttributes
+from tests.sim.client import Client
+from tests.sim.model import Op
+from tests.sim.mounting import mounted, run
+from tests.sim.store import SimulatedStore
 from tests.sim.test_conflicts import Scene, play
 
 if TYPE_CHECKING:
@@ -47,3 +55,40 @@ def test_many_names_of_a_large_directory_are_told_by_listings(tmp_path: Path) ->
         assert len(requests) < len(names) / 5
 
     play(tmp_path, scene)
+
+
+async def _others_change_attributes(store: SimulatedStore, client: Client) -> None:
+    """Of a file that our program has open; a listing tells that something was changed, not what."""
+    await client.apply(Op("open", "f", slot=1, flags=os.O_RDWR))
+    await trio.sleep(10.0)
+    store.memory.put("f", b"theirs", options=PutOptions(metadata={"mode": str(0o100600)}))
+    await trio.sleep(10.0)
+    await client.apply(Op("list"))
+
+
+def test_a_file_that_is_written_is_shown_whatever_a_listing_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = SimulatedStore(dice=random.Random(1), content_etags=True)
+        store.write_foreign("f", b"theirs")
+        async with mounted(store, tmp_path / "cache") as mount:
+            client = Client(mount.filesystem)
+            await _others_change_attributes(store, client)
+            await client.apply(Op("write", slot=1, data=b"ours!!"))
+            assert await client.apply(Op("stat", "f")) == ("file", 0o644, 6)
+            await client.apply(Op("close", slot=1))
+            assert await client.apply(Op("stat", "f")) == ("file", 0o644, 6)
+
+    run(1, main)
+
+
+def test_attributes_of_an_open_file_change_what_is_there_now(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = SimulatedStore(dice=random.Random(1), content_etags=True)
+        store.write_foreign("f", b"theirs")
+        async with mounted(store, tmp_path / "cache") as mount:
+            client = Client(mount.filesystem)
+            await _others_change_attributes(store, client)
+            await mount.filesystem.setattr(client.handles[1][1], SetAttributes(mtime_ns=10**18))
+            assert await client.apply(Op("stat", "f")) == ("file", 0o600, 6)
+
+    run(1, main)
