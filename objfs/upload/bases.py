@@ -89,4 +89,4 @@ def _after_move(base: Base, versions: tuple[Version, Version] | None) -> Base:
     """A base after its object was copied; one that somebody else had replaced before stays as it is."""
     if versions is None or base.version is None or base.version != versions[0]:
         return base
-    return Base(version=versions[1].holding(base.version))
+    return replace(base, version=versions[1].holding(base.version))

@@ -24,7 +24,6 @@ _IDENTITY = (
     "source_base",
     "options",
     "committed",
-    "supersedes",
     "lost",
     "made",
     "copied",

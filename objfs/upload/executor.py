@@ -17,7 +17,7 @@ from objfs.errors import (
 )
 from objfs.store.values import ANY
 from objfs.upload.lookups import find, find_ours, is_superseded
-from objfs.upload.operations import UNKNOWN, Kind, Operation, State
+from objfs.upload.operations import Kind, Operation, State
 from objfs.upload.outage import back_off_s
 from objfs.upload.present import present_versions
 from objfs.upload.removal import delete_keys
@@ -172,7 +172,7 @@ class Executor:
 
     async def _without_others(self, batch: list[Operation]) -> list[Operation]:
         """The deletes whose object is still the one that the program removed; a short window remains."""
-        files = [one for one in batch if not one.directory and one.base != UNKNOWN]
+        files = [one for one in batch if not one.directory and not one.base.is_unknown]
         found = await present_versions(self._store, [one.key for one in files])
         ours: list[Operation] = []
         for operation in batch:
@@ -185,7 +185,7 @@ class Executor:
 
     async def _is_left(self, operation: Operation) -> bool:
         """Whether what is there was stored by a refused operation whose place this one took."""
-        if not operation.supersedes:
+        if not operation.base.tokens:
             return False
         present = await find(self._store, operation.key)
         return present is not None and is_superseded(present, operation)

@@ -144,7 +144,7 @@ class Ledger:
             last = self._waiting_at(path, directory=True)
             if last is not None and last.kind is Kind.MARKER:
                 self._book.revoke(last)
-                if last.base.absent and not self.concerns(path) and not self._book.order.below(path):
+                if last.base.is_nothing and not self.concerns(path) and not self._book.order.below(path):
                     self._book.changed()
                     return None
             operation = Operation(kind=Kind.DELETE, path=path, directory=True)
@@ -305,7 +305,7 @@ class Ledger:
         if operation.state is not State.WAITING or operation.kind not in (Kind.PUT, Kind.MARKER):
             return False
         is_moving = any(one.kind is Kind.RENAME_TREE for one in self._book.order.followers(operation))
-        return is_within(operation.path, source) and operation.base.absent and not is_moving
+        return is_within(operation.path, source) and operation.base.is_nothing and not is_moving
 
     def _append(self, operation: Operation, *, after: Iterable[Operation] = ()) -> None:
         self._book.append(operation, after=after)
@@ -339,7 +339,7 @@ class Ledger:
     def _delete_unless_absent(
         self, path: str, base: Base, *, after: Iterable[Operation] = ()
     ) -> Operation | None:
-        if base.absent and not self.concerns(path):
+        if base.is_nothing and not self.concerns(path):
             return None
         operation = Operation(kind=Kind.DELETE, path=path, base=base)
         self._append(operation, after=after)

@@ -24,7 +24,7 @@ def is_ours(found: ObjectInfo, operation: Operation) -> bool:
 
 def is_superseded(found: ObjectInfo, operation: Operation) -> bool:
     """Whether an object was made by an operation of ours whose place this one took."""
-    return (found.metadata or {}).get(TOKEN_METADATA) in operation.supersedes
+    return (found.metadata or {}).get(TOKEN_METADATA) in operation.base.tokens
 
 
 async def find(store: AsyncObjectStore, key: str) -> ObjectInfo | None:

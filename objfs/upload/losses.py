@@ -40,7 +40,7 @@ def step_aside(book: Book, lost: Operation) -> Operation | None:
         for one in later:
             if _replaces(one, lost):
                 if one in followers:
-                    one.base, one.supersedes = lost.base, (*lost.supersedes, lost.token)
+                    one.base = lost.base_if_refused
                     book.write(one)
                 log.warning("put %r, whose bytes are lost, is given up for a later %s", place, one.kind)
                 return lost

@@ -41,10 +41,27 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """What this mount last knew under a key: a version, absence, or nothing."""
+    """What this mount last knew under a key: a version, absence, or nothing.
+
+    Attributes:
+        version: the one, if there is one.
+        absent: there was none.
+        tokens: of refused operations whose place another took: an object that bears one is ours, too.
+    """
 
     version: Version | None = None
     absent: bool = False
+    tokens: tuple[str, ...] = ()
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing is known."""
+        return self.version is None and not self.absent
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is nothing, not even of ours."""
+        return self.absent and not self.tokens
 
     @property
     def condition(self) -> Condition:
@@ -73,7 +90,6 @@ class Operation:
         body: small content kept in the journal itself.
         staged: the staged file with the content.
         committed: the staged file as it was when last journaled.
-        supersedes: tokens of refused operations whose place it takes: objects that bear them are ours.
         lost: the version that a put is a change of, if it is not in the store any more.
         made: the directory is new, whatever the store still has at its place.
         copied: all of a renamed tree is at its new place too; what is left is to delete the old.
@@ -96,7 +112,6 @@ class Operation:
     state: State = State.WAITING
     seq: int = 0
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
-    supersedes: tuple[str, ...] = ()
     lost: Version | None = None
     made: bool = False
     copied: bool = False
@@ -111,6 +126,11 @@ class Operation:
     def key(self) -> str:
         """The destination's key in the store."""
         return marker_key(self.path) if self.directory else self.path
+
+    @property
+    def base_if_refused(self) -> Base:
+        """What may be under its key although it was refused: what was there before, or what it made."""
+        return replace(self.base, tokens=(*self.base.tokens, self.token))
 
     def is_in(self, folder: str) -> bool:
         """Whether it changes a name directly in a directory."""
@@ -181,7 +201,7 @@ def from_record(record: Record) -> Operation:
         path=record.path,
         directory=details["directory"],
         source=record.source,
-        base=_base(details["base"]),
+        base=replace(_base(details["base"]), tokens=tuple(details.get("supersedes", ()))),
         source_base=_base(details["source_base"]),
         options=PutOptions(**details["options"]),
         body=record.body,
@@ -189,7 +209,6 @@ def from_record(record: Record) -> Operation:
         state=State(details["state"]),
         seq=record.seq,
         token=details["token"],
-        supersedes=tuple(details.get("supersedes", ())),
         lost=_base(details.get("lost", False)).version,
         made=details.get("made", False),
         copied=details.get("copied", False),
@@ -215,7 +234,7 @@ def _details(operation: Operation) -> dict[str, object]:
         },
         "state": operation.state,
         "token": operation.token,
-        "supersedes": operation.supersedes,
+        "supersedes": operation.base.tokens,
         "lost": _base_json(Base(version=operation.lost)),
         "made": operation.made,
         "copied": operation.copied,

@@ -6,6 +6,7 @@ import errno
 import logging
 import random
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -144,7 +145,8 @@ class Outcomes:
         elif operation.kind is Kind.SET or source_is_gone:
             self.vanished(operation, "somebody replaced the object", operation.base)
         elif found is None or self._is_free(found, operation):
-            operation.base = NOTHING if found is None else Base(version=found.version)
+            version = None if found is None else found.version
+            operation.base = replace(operation.base, version=version, absent=found is None)
             self._progress.save(operation)
             wait_s = 0.0 if operation.attempts < QUICK_ATTEMPTS else back_off_s(operation.attempts)
             self._progress.retry_later(operation, trio.current_time() + wait_s, str(error))

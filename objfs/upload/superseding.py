@@ -74,8 +74,7 @@ def _replace(book: Book, parked: Operation, first: Operation) -> Operation | Non
     if parked.kind is Kind.RENAME and not _is_alone_at(book, parked.source, parked):
         return None
     with book.step():
-        first.base = parked.base
-        first.supersedes = (*parked.supersedes, parked.token)
+        first.base = parked.base_if_refused
         book.write(first)
         book.revoke(parked)
         if parked.kind is Kind.RENAME:
@@ -91,20 +90,19 @@ def _hand_over_content(book: Book, parked: Operation, first: Operation) -> None:
         return
     if not _is_alone_at(book, parked.path, parked, first):
         return
-    supersedes = (*parked.supersedes, parked.token)
     with book.step():
         book.revoke(parked)
         book.revoke(first)
         first.state = State.WAITING
         if first.kind is Kind.SET:
-            first.base, first.supersedes = parked.base, supersedes
+            first.base = parked.base_if_refused
         first.kind, first.source, first.committed = Kind.PUT, "", parked.committed
         book.replace_content(first, parked.staged, parked.body)
         if first.staged is not None:
             first.staged.sealed = False  # nothing was sent under this name, or with these attributes
         book.append(first)
         if first.path != parked.path:
-            removal = Operation(kind=Kind.DELETE, path=parked.path, base=parked.base, supersedes=supersedes)
+            removal = Operation(kind=Kind.DELETE, path=parked.path, base=parked.base_if_refused)
             book.append(removal, after=[first])
     log.info("put %r, which was refused, is tried again as %r", parked.path, first.path)
 

@@ -111,7 +111,8 @@ def test_renamed_and_changed_before_the_refusal(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_a_refusal_after_a_lost_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("overwritten", [False, True])
+def test_a_refusal_after_a_lost_answer(tmp_path: Path, overwritten: bool) -> None:
     """The store has it, says no later, and the user removes it: it goes from the store too."""
 
     async def scene(at: Scene) -> None:
@@ -129,6 +130,8 @@ def test_a_refusal_after_a_lost_answer(tmp_path: Path) -> None:
         assert await parked(at) == ["g"]
         assert at.store.objects()["g"] == b"ours"
         at.store.before_request = lambda _name, _key: None
+        if overwritten:
+            await at.write("g", b"ours 2")
         await at.do("unlink", "g")
         assert await at.settle() == {"f": b"theirs 0"}
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from objfs.upload.operations import Base, Kind, Operation, State
-from tests.unit.upload.ledgers import PLAIN, V1, V2, Desk, desk_in
+from objfs.upload.operations import NOTHING, Base, Kind, Operation, State
+from tests.unit.upload.ledgers import PLAIN, V1, V2, Desk, desk_in, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,8 +65,27 @@ def test_what_took_effect_all_the_same_is_known_as_ours(desk: Desk, later: str) 
     desk.progress.park(refused, "403")
     LATER[later][0](desk)
     (operation,) = desk.send()
-    assert (operation.base, operation.supersedes) == (OLD, (refused.token,))
+    assert operation.base == replace(OLD, tokens=(refused.token,))
     assert operation.token != refused.token
+
+
+AND_THEN: dict[str, tuple[Callable[[Desk], object], str]] = {
+    "removed": (lambda desk: desk.ledger.delete("d/f", base=NOTHING), "delete d/f"),
+    "renamed": (lambda desk: desk.rename("d/f", "g"), "delete d/f"),
+    "replaced": (lambda desk: desk.rename("h", "d/f", Base(version=V2)), "rename h->d/f"),
+}
+
+
+@pytest.mark.parametrize("then", AND_THEN)
+def test_it_is_still_known_after_one_more_change(desk: Desk, then: str) -> None:
+    change, wanted = AND_THEN[then]
+    refused = desk.put("d/f")
+    desk.send()
+    desk.progress.park(refused, "403")
+    desk.put("d/f")
+    change(desk)
+    (operation,) = [one for one in desk.ledger if text(one) == wanted]
+    assert operation.base == replace(NOTHING, tokens=(refused.token,))
 
 
 def test_what_was_left_under_the_old_name_is_known_as_ours(desk: Desk) -> None:
@@ -74,8 +94,8 @@ def test_what_was_left_under_the_old_name_is_known_as_ours(desk: Desk) -> None:
     desk.progress.park(refused, "403")
     desk.rename("f", "g")
     moved, removal = sorted(desk.ledger, key=lambda one: one.seq)
-    assert (moved.kind, moved.staged, moved.supersedes) == (Kind.PUT, refused.staged, ())
-    assert (removal.base, removal.supersedes) == (OLD, (refused.token,))
+    assert (moved.kind, moved.staged, moved.base.tokens) == (Kind.PUT, refused.staged, ())
+    assert removal.base == replace(OLD, tokens=(refused.token,))
 
 
 def test_tokens_are_kept_over_several_refusals(desk: Desk) -> None:
@@ -87,7 +107,7 @@ def test_tokens_are_kept_over_several_refusals(desk: Desk) -> None:
         desk.progress.park(refused, "403")
     desk.ledger.delete("f", base=OLD)
     (operation,) = desk.send()
-    assert operation.supersedes == tuple(tokens)
+    assert operation.base.tokens == tuple(tokens)
 
 
 def test_a_change_in_the_middle_waits_for_the_rest_of_the_file(desk: Desk) -> None:
