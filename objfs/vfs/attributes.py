@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DIRECTORY_TYPE = "application/x-directory"  # as s3fs and others mark directories
 OWN_NAMES = frozenset({"mode", "uid", "gid", "mtime", "ctime", "atime", "xattr", TOKEN_METADATA}) | MARKS
-TIME_LIMIT_NS = 2**62  # about the year 2116: what a signed 64-bit nanosecond field of every tool can hold
+TIME_LIMIT_NS = 2**63  # about the years 1678 to 2262: what a signed 64-bit nanosecond field can hold
 ID_LIMIT = 2**32 - 2  # uid_t, without the "no change" value
 NS = 1_000_000_000
 _NO_VERSION = Version(etag="", size_bytes=0)
@@ -83,6 +83,11 @@ class Attributes:
         self.ctime_ns = time.time_ns()
         if content:
             self.mtime_ns = self.ctime_ns
+
+
+def nearest_time(ns: int) -> int:
+    """The nearest time that can be stored: as on any file system, farther ones are not kept (inode(7))."""
+    return max(1 - TIME_LIMIT_NS, min(ns, TIME_LIMIT_NS - 1))
 
 
 def fresh_attributes(mode: int, uid: int, gid: int) -> Attributes:

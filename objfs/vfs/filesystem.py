@@ -22,7 +22,7 @@ from objfs.errors import (
 from objfs.upload.operations import ROOT_MARKER_KEY
 from objfs.upload.uploader import load_operations
 from objfs.vfs.adoption import Adoption
-from objfs.vfs.attributes import Attributes, decode, default_attributes
+from objfs.vfs.attributes import Attributes, decode, default_attributes, nearest_time
 from objfs.vfs.changes import Changes
 from objfs.vfs.content import Contents
 from objfs.vfs.directories import Directories
@@ -452,7 +452,7 @@ def _apply(attributes: Attributes, wanted: SetAttributes) -> bool:
     for name in ("uid", "gid", "atime_ns", "mtime_ns"):
         value = getattr(wanted, name)
         if value is not None:
-            setattr(attributes, name, value)
+            setattr(attributes, name, nearest_time(value) if name.endswith("_ns") else value)
             asked = True
     if asked:
         attributes.touch(content=False)

@@ -6,6 +6,7 @@ import os
 import random
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
 from objfs.store.values import PutOptions
@@ -90,5 +91,24 @@ def test_attributes_of_an_open_file_change_what_is_there_now(tmp_path: Path) -> 
             await _others_change_attributes(store, client)
             await mount.filesystem.setattr(client.handles[1][1], SetAttributes(mtime_ns=10**18))
             assert await client.apply(Op("stat", "f")) == ("file", 0o600, 6)
+
+    run(1, main)
+
+
+@pytest.mark.parametrize("year", [1, 1800, 2200, 9999])
+def test_a_time_is_shown_as_it_will_be_kept(tmp_path: Path, year: int) -> None:
+    asked_ns = (year - 1970) * 365 * 86400 * 10**9
+
+    async def main() -> None:
+        store = SimulatedStore(dice=random.Random(1))
+        store.write_foreign("f", b"theirs")
+        async with mounted(store, tmp_path / "cache") as mount:
+            client = Client(mount.filesystem)
+            await client.apply(Op("utime", "f", number=asked_ns))
+            shown_ns = (await client.entry("f"))[3]
+            await mount.uploader.drain()
+        async with mounted(store, tmp_path / "another") as mount:
+            assert (await Client(mount.filesystem).entry("f"))[3] == shown_ns
+        assert (shown_ns == asked_ns) == (1678 < year < 2262)
 
     run(1, main)
