@@ -92,12 +92,12 @@ def _apply(tree: dict[str, Candidate], operation: Operation) -> None:
     path = operation.path
     if operation.kind in (Kind.PUT, Kind.MARKER):
         tree[path] = _candidate(operation, tree.get(path))
-    elif operation.kind is Kind.DELETE:
-        tree.pop(path, None)
+    elif operation.kind is Kind.DELETE or (operation.kind is Kind.RENAME and operation.source not in tree):
+        tree.pop(path, None)  # nothing, or what the store has, takes its place
     elif operation.kind is Kind.SET and path in tree:
         tree[path].options = operation.options
         _refuse(tree[path], operation)
-    elif operation.kind is Kind.RENAME and operation.source in tree:
+    elif operation.kind is Kind.RENAME:
         moved = tree[path] = tree.pop(operation.source)
         moved.path, moved.options = path, operation.options
         _refuse(moved, operation)

@@ -59,6 +59,13 @@ def test_what_was_deleted_is_not_copied() -> None:
     assert find(put("a", parked=True), Operation(kind=Kind.DELETE, path="a"), everything=True) == []
 
 
+def test_what_was_replaced_by_a_stored_file_is_not_copied() -> None:
+    replaced = [put("a", 1), Operation(kind=Kind.RENAME, source="stored", path="a")]
+    assert find(*replaced, everything=True) == []
+    (one,) = find(*replaced, put("a", 2), everything=True)
+    assert [layer.file_id for layer in one.layers] == [2]
+
+
 def test_later_writes_lie_over_earlier_ones() -> None:
     (one,) = find(put("a", 1, parked=True), put("a", 2))
     assert [layer.file_id for layer in one.layers] == [2, 1]
