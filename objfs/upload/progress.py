@@ -53,17 +53,30 @@ class Progress:
         chosen.sort(key=lambda operation: (operation.not_before, operation.seq))
         for operation in chosen:
             self._book.running.add(operation)
-            operation.state = State.SENT
-            if operation.staged is not None:
-                operation.staged.sealed = True
+            _seal(operation)
         return chosen
 
-    def hurry(self, operation: Operation) -> None:
-        """Somebody waits for this one: do not let it settle."""
-        if operation.state is State.WAITING:
-            operation.not_before = self._book.now()
-            self._book.ready.reschedule(operation)
-            self._book.changed()
+    def hurry(self, operation: Operation) -> list[Operation]:
+        """Somebody waits for this one as it is: do not let it settle, nor let it be changed any more.
+
+        Returns:
+            What it waits for and is held: that has to be committed first.
+        """
+        held: list[Operation] = []
+        stack = [operation]
+        while stack:
+            one = stack.pop()
+            if one.state is not State.WAITING:
+                continue
+            if one.held:
+                held.append(one)
+                continue
+            _seal(one)
+            one.not_before = self._book.now()
+            self._book.ready.reschedule(one)
+            stack += self._book.order.predecessors(one)
+        self._book.changed()
+        return held
 
     async def write_ahead(self, batch: list[Operation]) -> None:
         """The store is never ahead of what the journal tells after a power loss.
@@ -164,6 +177,13 @@ class Progress:
         book.reorder(waits)
         book.changed()
         return family, place
+
+
+def _seal(operation: Operation) -> None:
+    """What a program changes from now on is another operation's."""
+    operation.state = State.SENT
+    if operation.staged is not None:
+        operation.staged.sealed = True
 
 
 def _is_copy_of(follower: Operation, operation: Operation) -> bool:

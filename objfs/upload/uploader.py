@@ -143,6 +143,10 @@ class Uploader:
         finally:
             self._drainers -= 1
 
+    def hurry(self, operation: Operation) -> list[Operation]:
+        """Send one operation soon, as it is now; returns what it waits for that is held."""
+        return self._progress.hurry(operation)
+
     async def settle(self, operation: Operation) -> None:
         """Wait until one operation took effect.
 
@@ -151,7 +155,7 @@ class Uploader:
         """
         self._settlers += 1
         try:
-            self._progress.hurry(operation)
+            self.hurry(operation)
             while operation.state is not State.DONE:
                 is_parked = operation.state is State.PARKED
                 refused = operation if is_parked else self.ledger.obstacle(operation)

@@ -120,7 +120,7 @@ class FileSystem:
         self._maker = Maker(
             self._tree, self._places, self._directories, self._contents, self._changes, uploader
         )
-        self._settling = Settling(uploader, settings)
+        self._settling = Settling(uploader, self._owners, self._changes, settings)
         self._durability = Durability(uploader.ledger, self._changes, staging.path)
         self.inspection = Inspection(self._tree, self._directories, reader, blocks, store, settings.rules)
         self.treatment = Treatment(store, self._changes, self.inspection, settings)

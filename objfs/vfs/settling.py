@@ -8,19 +8,24 @@ import trio
 
 from objfs.errors import UnavailableError
 from objfs.upload.operations import State
+from objfs.vfs.nodes import FileNode
 
 if TYPE_CHECKING:
     from objfs.upload.operations import Operation
     from objfs.upload.uploader import Uploader
+    from objfs.vfs.changes import Changes
     from objfs.vfs.nodes import Node
+    from objfs.vfs.owners import Owners
     from objfs.vfs.values import VfsSettings
 
 
 class Settling:
     """Waits for operations of the uploader, where the settings want it."""
 
-    def __init__(self, uploader: Uploader, settings: VfsSettings) -> None:
+    def __init__(self, uploader: Uploader, owners: Owners, changes: Changes, settings: VfsSettings) -> None:
         self._uploader = uploader
+        self._owners = owners
+        self._changes = changes
         self._settings = settings
 
     async def node(self, node: Node) -> None:
@@ -36,6 +41,7 @@ class Settling:
 
     async def stored(self, operations: list[Operation]) -> None:
         """Wait until the store has these, as long as it takes while the store answers."""
+        await self._send_off(operations)
         for operation in operations:
             while operation.state is not State.DONE:
                 with trio.move_on_after(self._settings.store_timeout_s) as scope:
@@ -43,3 +49,17 @@ class Settling:
                 status = self._uploader.status()
                 if scope.cancelled_caught and status.offline_since_s is not None:
                     raise UnavailableError(status.last_error or "no answer", key=operation.path)
+
+    async def _send_off(self, operations: list[Operation]) -> None:
+        """Nothing of these, and of what they wait for, is changed any more.
+
+        Else one program would wait as long as another goes on writing, which writes into a new one now.
+        """
+        rest = [held for operation in operations for held in self._uploader.hurry(operation)]
+        while rest:
+            held = rest.pop()
+            node = self._owners.find(held)
+            if isinstance(node, FileNode):
+                async with node.exclusively():
+                    self._changes.commit(node)
+                    rest += [one for one in self._uploader.hurry(held) if one is not held]

@@ -131,6 +131,13 @@ class Client:
     async def _fsync(self, op: Op) -> None:
         await self.fs.files.fsync(self.handles[op.slot][0])
 
+    async def _fsyncdir(self, op: Op) -> None:
+        handle = await self.fs.opendir((await self._resolve(op.path)).ino)
+        try:
+            await self.fs.fsyncdir(handle)
+        finally:
+            self.fs.releasedir(handle)
+
     async def _close(self, op: Op) -> None:
         handle, ino = self.handles.pop(op.slot)
         try:

@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 from unittest import mock
 
 import trio
@@ -77,6 +77,7 @@ class MountOptions:
     metadata_ttl_s: float = 5.0
     budget_bytes: int = 1 << 30
     through: bool = False
+    fsync: Literal["local", "remote"] = "local"
     rules: RuleSet = field(default_factory=RuleSet)
 
 
@@ -116,6 +117,7 @@ async def mounted(
                     defaults=DEFAULTS,
                     metadata_ttl_s=options.metadata_ttl_s,
                     write_mode="through" if options.through else "back",
+                    fsync=options.fsync,
                     rules=options.rules,
                 ),
                 NullKernel(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 from dataclasses import dataclass, field
@@ -93,6 +94,49 @@ def test_nobody_waits_for_who_has_a_file_open(tmp_path: Path, scene: str) -> Non
             assert store.objects() == wanted
 
     run(1, main)
+
+
+WAITING: dict[str, tuple[MountOptions, Sequence[Op]]] = {
+    "renamed": (MountOptions(through=True), [Op("rename", "f", "g")]),
+    "its directory renamed": (MountOptions(through=True), [Op("rename", "d", "e")]),
+    "synced": (MountOptions(fsync="remote"), [Op("fsync", slot=1)]),
+    "renamed and its directory synced": (
+        MountOptions(fsync="remote"),
+        [Op("rename", "f", "g"), Op("fsyncdir")],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WAITING)
+def test_nobody_waits_for_who_goes_on_writing(tmp_path: Path, what: str) -> None:
+    options, operations = WAITING[what]
+
+    async def main() -> None:
+        store = _store()
+        async with mounted(store, Caches(tmp_path).path, options) as mount:
+            client = Client(mount.filesystem)
+            await client.apply(Op("open", "d/old" if "directory renamed" in what else "f", slot=1, flags=2))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_write_on, client)
+                await trio.sleep(1.0)
+                with trio.fail_after(10.0):
+                    for operation in operations:
+                        await client.apply(operation)
+                assert b"1" in b"".join(store.objects().values())
+                await trio.sleep(1.0)
+                nursery.cancel_scope.cancel()
+            wanted = await client.apply(Op("read", slot=1, length=10_000))
+            await client.apply(Op("close", slot=1))
+            await mount.uploader.drain()
+            assert wanted in store.objects().values()
+
+    run(1, main)
+
+
+async def _write_on(client: Client) -> None:
+    for number in itertools.count(1):
+        await client.apply(Op("write", slot=1, offset=4 * number, data=f"{number:4}".encode()))
+        await trio.sleep(0.2)
 
 
 def test_nobody_waits_for_what_the_store_refuses(tmp_path: Path) -> None:
