@@ -24,7 +24,7 @@ from objfs.upload.uploader import load_operations
 from objfs.vfs.adoption import Adoption
 from objfs.vfs.attributes import Attributes, decode, default_attributes, nearest_time
 from objfs.vfs.changes import Changes
-from objfs.vfs.content import Contents
+from objfs.vfs.content import Contents, is_regular
 from objfs.vfs.directories import Directories
 from objfs.vfs.disk import DiskShare
 from objfs.vfs.durability import Durability
@@ -269,6 +269,8 @@ class FileSystem:
         if existing is not None:
             if flags & os.O_EXCL:
                 raise OSError(errno.EEXIST, "exists")
+            if isinstance(existing, FileNode) and not is_regular(existing):
+                raise OSError(errno.ESTALE, "no file: the kernel has to look again, and follow a symlink")
             handle = await self.open(existing.ino, flags)
             existing.lookups += 1
             return self._stat(existing), handle

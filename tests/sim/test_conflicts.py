@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
+import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -12,6 +14,7 @@ import pytest
 import trio
 
 from objfs.errors import StaleVersionError
+from objfs.store.values import PutOptions
 from objfs_cache.staged import StagedFile
 from tests.sim.client import CALLER, Client
 from tests.sim.model import Op
@@ -463,5 +466,19 @@ def test_after_a_truncate_that_the_disk_refuses(tmp_path: Path) -> None:
         at.store.write_foreign("f", b"theirs 1")
         await trio.sleep(30.0)
         assert (await at.client.entry("f"))[2] == b"theirs 1"
+
+    play(tmp_path, scene)
+
+
+def test_a_symlink_that_somebody_made_is_not_emptied(tmp_path: Path) -> None:
+    """The kernel, which knows of nothing there yet, asks for a new file."""
+
+    async def scene(at: Scene) -> None:
+        link = PutOptions(metadata={"mode": str(stat.S_IFLNK | 0o777)})
+        at.store.memory.put("l", b"target", options=link)
+        flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY
+        with pytest.raises(OSError, match="look again"):
+            await at.mount.filesystem.create(1, b"l", 0o644, flags, CALLER)
+        assert await at.settle() == {"f": b"theirs 0", "l": b"target"}
 
     play(tmp_path, scene)
