@@ -12,7 +12,7 @@ from objfs.upload.pacing import COMPANY_S
 from objfs.upload.superseding import supersede
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from objfs.store.values import Version
     from objfs.upload.book import Book
@@ -56,14 +56,14 @@ class Progress:
             _seal(operation)
         return chosen
 
-    def hurry(self, operation: Operation) -> list[Operation]:
-        """Somebody waits for this one as it is: do not let it settle, nor let it be changed any more.
+    def hurry(self, operations: Iterable[Operation]) -> list[Operation]:
+        """Somebody waits for these as they are: do not let them settle, nor let them be changed any more.
 
         Returns:
-            What it waits for and is held: that has to be committed first.
+            Those that are held, also of what they wait for: these have to be committed first.
         """
         held: list[Operation] = []
-        stack = [operation]
+        stack = list(operations)
         while stack:
             one = stack.pop()
             if one.state is not State.WAITING:

@@ -33,7 +33,7 @@ from objfs.upload.transfer import Transfer
 from objfs.upload.uploads import Uploads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from objfs.store.protocol import AsyncObjectStore
     from objfs.store.values import PutOptions, Version
@@ -134,7 +134,11 @@ class Uploader:
         )
 
     async def drain(self) -> None:
-        """Send everything without delay; returns when only parked operations and their followers wait."""
+        """Send everything without delay; returns when only parked operations and their followers wait.
+
+        What waits now is sent as it is now, whatever programs write meanwhile.
+        """
+        self.hurry(self.ledger)
         self._drainers += 1
         self._wake()
         try:
@@ -143,9 +147,9 @@ class Uploader:
         finally:
             self._drainers -= 1
 
-    def hurry(self, operation: Operation) -> list[Operation]:
-        """Send one operation soon, as it is now; returns what it waits for that is held."""
-        return self._progress.hurry(operation)
+    def hurry(self, operations: Iterable[Operation]) -> list[Operation]:
+        """See `Progress`."""
+        return self._progress.hurry(operations)
 
     async def settle(self, operation: Operation) -> None:
         """Wait until one operation took effect.
@@ -155,7 +159,7 @@ class Uploader:
         """
         self._settlers += 1
         try:
-            self.hurry(operation)
+            self.hurry([operation])
             while operation.state is not State.DONE:
                 is_parked = operation.state is State.PARKED
                 refused = operation if is_parked else self.ledger.obstacle(operation)

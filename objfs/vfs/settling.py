@@ -55,11 +55,11 @@ class Settling:
 
         Else one program would wait as long as another goes on writing, which writes into a new one now.
         """
-        rest = [held for operation in operations for held in self._uploader.hurry(operation)]
+        rest = self._uploader.hurry(operations)
         while rest:
             held = rest.pop()
             node = self._owners.find(held)
             if isinstance(node, FileNode):
                 async with node.exclusively():
                     self._changes.commit(node)
-                    rest += [one for one in self._uploader.hurry(held) if one is not held]
+                    rest += [one for one in self._uploader.hurry([held]) if one is not held]

@@ -16,7 +16,7 @@ from objfs.errors import PermissionDeniedError
 from tests.sim.client import Client
 from tests.sim.model import Op
 from tests.sim.mounting import Caches, Disk, MountOptions, mounted, run
-from tests.sim.store import SimulatedStore
+from tests.sim.store import SimulatedStore, Weather
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,6 +131,33 @@ def test_nobody_waits_for_who_goes_on_writing(tmp_path: Path, what: str) -> None
             assert wanted in store.objects().values()
 
     run(1, main)
+
+
+def test_a_drain_sends_what_was_closed_before_it(tmp_path: Path) -> None:
+    """Also if a program goes on writing to the file before its turn has come."""
+
+    async def main() -> None:
+        store = _store()
+        store.weather = Weather(latency_s=(1.0, 1.0))
+        options = MountOptions(parallel_operations=1)
+        async with mounted(store, Caches(tmp_path).path, options) as mount, trio.open_nursery() as nursery:
+            client = Client(mount.filesystem)
+            for name in "ghi":
+                await client.apply(Op("create", name, slot=1))
+                await client.apply(Op("write", slot=1, data=b"closed"))
+                await client.apply(Op("close", slot=1))
+            nursery.start_soon(_begin_to_write, client, "i")
+            await mount.uploader.drain()
+            assert "i" in store.objects()
+            nursery.cancel_scope.cancel()
+
+    run(1, main)
+
+
+async def _begin_to_write(client: Client, path: str) -> None:
+    await trio.sleep(0.5)
+    await client.apply(Op("open", path, slot=1, flags=os.O_RDWR))
+    await _write_on(client)
 
 
 async def _write_on(client: Client) -> None:
