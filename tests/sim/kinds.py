@@ -14,7 +14,7 @@ from tests.sim.others import (
     with_stalls,
     with_stays,
 )
-from tests.sim.plans import Plan, with_a_bad_disk, with_forks, with_moves, with_rules
+from tests.sim.plans import Plan, with_a_bad_disk, with_cached_blocks, with_forks, with_moves, with_rules
 from tests.sim.simulation import simulate
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ KINDS: dict[str, Run] = {
     "forks": _alone(with_forks),
     "folders": _among(with_moved_folders),
     "rules": _alone(with_rules),
+    "cached": _alone(with_cached_blocks),
     "rival": _among(with_a_rival),
     "stays": _among(with_stays),
     "forks-and-others": _among(with_lives_beside),

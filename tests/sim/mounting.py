@@ -33,6 +33,7 @@ from objfs.upload.uploader import Uploader, UploadSettings, open_uploader
 from objfs.vfs.attributes import Defaults
 from objfs.vfs.filesystem import FileSystem, open_filesystem
 from objfs.vfs.values import VfsSettings
+from objfs_cache.blocks import open_block_cache
 from objfs_cache.directory import open_cache_directory
 from objfs_cache.journal import Journal, JournalError, open_journal
 from objfs_cache.staged import StagedFile
@@ -76,6 +77,7 @@ class MountOptions:
     parallel_operations: int = 8
     metadata_ttl_s: float = 5.0
     budget_bytes: int = 1 << 30
+    cache_bytes: int = 0  # of cached blocks
     through: bool = False
     fsync: Literal["local", "remote"] = "local"
     rules: RuleSet = field(default_factory=RuleSet)
@@ -101,18 +103,25 @@ async def mounted(
                 journal=journal,
             )
         )
+        blocks = (
+            stack.enter_context(
+                open_block_cache(directory.blocks_path, limit_bytes=options.cache_bytes, floor_fraction=0.0)
+            )
+            if options.cache_bytes
+            else None
+        )
         settings = UploadSettings(
             delay_s=options.delay_s, parallel_operations=options.parallel_operations, rules=options.rules
         )
         async with (
-            open_reader(store, None, memory_limit_bytes=1024 * KIB, block_bytes=4 * KIB) as reader,
+            open_reader(store, blocks, memory_limit_bytes=1024 * KIB, block_bytes=4 * KIB) as reader,
             open_uploader(store, journal, settings) as uploader,
             open_filesystem(
                 store,
                 reader,
                 uploader,
                 staging,
-                None,
+                blocks,
                 VfsSettings(
                     defaults=DEFAULTS,
                     metadata_ttl_s=options.metadata_ttl_s,

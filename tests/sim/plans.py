@@ -125,6 +125,13 @@ def with_forks(plan: Plan) -> Plan:
     )
 
 
+def with_cached_blocks(plan: Plan) -> Plan:
+    """The same over a cache of blocks, sometimes a small one, that outlives kills."""
+    dice = random.Random(f"cached {plan.seed}")
+    plan = dice.choice((replace, with_forks, with_rules))(plan)
+    return replace(plan, options=replace(plan.options, cache_bytes=dice.choice((200_000, 2_000_000))))
+
+
 def with_rules(plan: Plan) -> Plan:
     """Files are stored by rules and bear attributes of all kinds; some stores' listings come behind."""
     dice = random.Random(f"rules {plan.seed}")

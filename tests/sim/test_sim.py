@@ -190,6 +190,12 @@ def test_found_once_with_rules(seed: int) -> None:
     simulate("rules", seed)
 
 
+@pytest.mark.parametrize("first", range(0, SEEDS // 5, PORTION))
+def test_cached_blocks_are_of_what_a_file_is(first: int) -> None:
+    for seed in range(first, first + PORTION):
+        simulate("cached", seed)
+
+
 @pytest.mark.parametrize("first", range(0, SEEDS // 20, PORTION // 4))
 def test_nobodys_bytes_are_lost_between_two_mounts(first: int) -> None:
     for seed in range(first, first + PORTION // 4):
