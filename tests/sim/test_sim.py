@@ -190,9 +190,9 @@ def test_found_once_with_rules(seed: int) -> None:
     simulate("rules", seed)
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS // 5, PORTION))
+@pytest.mark.parametrize("first", range(0, SEEDS // 10, PORTION // 2))
 def test_cached_blocks_are_of_what_a_file_is(first: int) -> None:
-    for seed in range(first, first + PORTION):
+    for seed in range(first, first + PORTION // 2):
         simulate("cached", seed)
 
 
