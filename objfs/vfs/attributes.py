@@ -13,7 +13,7 @@ import mimetypes
 import stat
 import time
 from dataclasses import dataclass, field, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
@@ -207,10 +207,11 @@ def _time(text: str | None, default_ns: int) -> int:
     if not text or len(text) > 40:
         return default_ns
     try:
-        ns = int(Decimal(text) * NS)
-    except (InvalidOperation, ValueError, OverflowError):
+        ns = Decimal(text) * NS
+        is_near = -TIME_LIMIT_NS < ns < TIME_LIMIT_NS
+    except ArithmeticError:
         return default_ns
-    return ns if -TIME_LIMIT_NS < ns < TIME_LIMIT_NS else default_ns
+    return int(ns) if is_near else default_ns  # of a far one, that would take minutes
 
 
 def _time_text(ns: int) -> str:

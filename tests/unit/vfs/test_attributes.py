@@ -81,7 +81,21 @@ def test_a_directory_stays_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "nan", "inf", "-inf", "1e400", "9" * 50, "253402300800", "-62135596800"]
+    "text",
+    [
+        "",
+        "x",
+        "nan",
+        "snan",
+        "inf",
+        "-inf",
+        "1e400",
+        "9" * 50,
+        "253402300800",
+        "-62135596800",
+        "9e999999",
+        "1e990000",
+    ],
 )
 def test_times_nobody_can_show_fall_back(text: str) -> None:
     assert read({"mtime": text}).mtime_ns == MODIFIED_NS
