@@ -326,11 +326,15 @@ class Fetcher:
         return min(stop * self.block_bytes, version.content_bytes) - first * self.block_bytes
 
     def _cost(self, version: Version, first: int, stop: int) -> int:
-        """What a fetch of blocks holds in memory: where they are decoded, frames before and after."""
+        """What a fetch of blocks holds in memory: where they are decoded, frames before and after.
+
+        An object may tell any length, so ask for frames of any size: none may wait for more than there is.
+        """
         length = self._length(version, first, stop)
         if version.decoded_bytes is None:
             return length
-        return 2 * length + min(frame_bytes(version.decoded_bytes), version.decoded_bytes)
+        frame = min(frame_bytes(version.decoded_bytes), version.decoded_bytes)
+        return min(2 * length + frame, self.budget.limit_bytes)
 
     def _evict(self, need_bytes: int, urgent: bool) -> None:
         self.memory.evict(need_bytes, urgent=urgent)

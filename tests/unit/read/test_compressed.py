@@ -14,7 +14,7 @@ from objfs.codec.table import SeekTable
 from objfs.codec.values import FRAME_BYTES
 from objfs.errors import CorruptError, StaleVersionError
 from objfs.read.reader import open_reader
-from objfs.store.values import KIB, MIB
+from objfs.store.values import KIB, MIB, TIB
 from tests.unit.codec.objects import compressed
 from tests.unit.read.simulated import SimulatedStore, content, run
 
@@ -166,6 +166,19 @@ def test_a_replaced_version_is_stale() -> None:
             store.etags["a"] = "v2"
             with pytest.raises(StaleVersionError):
                 await reader.read(source, 2 * MIB, 10, reader.new_stream())
+
+    run(main)
+
+
+def test_an_object_that_tells_a_huge_length_stops_nobody() -> None:
+    async def main() -> None:
+        store, plain = SimulatedStore(), content(MIB)
+        liar, other = add(store, "liar", plain, 16 * TIB), store.add("other", plain)
+        async with open_reader(store.as_store(), None, memory_limit_bytes=LIMIT) as reader:
+            with trio.fail_after(60.0), pytest.raises(CorruptError):
+                await reader.read(liar, 0, 100, reader.new_stream())
+            with trio.fail_after(60.0):
+                assert await reader.read(other, 0, 100, reader.new_stream()) == plain[:100]
 
     run(main)
 
