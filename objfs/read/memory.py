@@ -144,12 +144,12 @@ class ChunkMemory:
             del self._done[chunk]
         self._used.pop(chunk, None)
         self._fresh.pop(chunk, None)
-        blocks = self._blocks[chunk.object_id]
+        blocks = self._blocks.get(chunk.object_id, {})  # a later chunk may have taken their places, and gone
         for block in self._blocks_of(chunk):
             if blocks.get(block) is chunk:
                 del blocks[block]
         if not blocks:
-            del self._blocks[chunk.object_id]
+            self._blocks.pop(chunk.object_id, None)
         self._released(chunk)
 
     def _blocks_of(self, chunk: Chunk) -> range:

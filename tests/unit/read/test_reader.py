@@ -417,6 +417,24 @@ def test_insert_seeds_whole_blocks() -> None:
     run(body)
 
 
+def test_what_was_seeded_over_what_was_there_is_evicted_with_it() -> None:
+    store, data = SimulatedStore(), content(64 * BLOCK)
+    source, other = store.add("k", data[: 2 * BLOCK]), store.add("other", data)
+
+    async def body() -> None:
+        async with small_reader(store, memory_limit_bytes=16 * BLOCK) as reader:
+            stream = reader.new_stream()
+            await reader.read(source, BLOCK, 10, stream)
+            reader.insert(source.object_id, source.version, 0, data[: 2 * BLOCK])
+            assert await reader.read(source, 0, 2 * BLOCK, stream) == data[: 2 * BLOCK]
+            for at in range(0, len(data), BLOCK):
+                assert await reader.read(other, at, 10, reader.new_stream()) == data[at : at + 10]
+            assert reader.stats().memory_bytes <= 16 * BLOCK
+            assert reader.held_bytes(source.object_id) == 0
+
+    run(body)
+
+
 def test_too_small_a_budget_is_refused() -> None:
     async def body() -> None:
         async with small_reader(SimulatedStore(), memory_limit_bytes=3 * BLOCK):
