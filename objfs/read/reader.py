@@ -159,11 +159,12 @@ class Reader:
                 continue
             with self._fetcher.waiting(fetch):
                 await fetch.done.wait()
-                if fetch.error is not None:
-                    raise fetch.error.with_traceback(None)
                 chunk = self._fetcher.memory.find(source.object_id, block)
                 if chunk is not None:
                     return bytes(self._cut(chunk, position, stop))
+                # What was asked for where the object was before it was moved tells nothing of where it is.
+                if fetch.error is not None and fetch.source == source:
+                    raise fetch.error.with_traceback(None)
 
     def _cut(self, chunk: Chunk, position: int, stop: int) -> Buffer:
         piece = chunk.cut(position, stop)

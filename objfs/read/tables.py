@@ -53,7 +53,7 @@ class DecodingStore:
         self._large = trio.Lock()
         self._tails: OrderedDict[str, Tail] = OrderedDict()
         self._kept_bytes = 0
-        self._loading: dict[str, _Loading] = {}
+        self._loading: dict[Source, _Loading] = {}
         self._threads = trio.CapacityLimiter(DECODE_THREADS)
 
     async def read(self, source: Source, start: int, stop: int) -> bytes:
@@ -100,7 +100,7 @@ class DecodingStore:
         if kept is not None:
             self._tails.move_to_end(name)
             return kept
-        loading = self._loading.get(name)
+        loading = self._loading.get(source)
         if loading is None:
             return await self._load(source)
         await loading.done.wait()
@@ -111,7 +111,7 @@ class DecodingStore:
         return loading.tail
 
     async def _load(self, source: Source) -> Tail:
-        loading = self._loading[source.object_id] = _Loading()
+        loading = self._loading[source] = _Loading()
         try:
             self._requested()
             loading.tail = await fetch_tail(self._store, source.key, source.version, whole_bytes=WHOLE_BYTES)
@@ -119,7 +119,7 @@ class DecodingStore:
             loading.error = error
             raise
         finally:
-            del self._loading[source.object_id]
+            del self._loading[source]
             loading.done.set()
         self._keep(source.object_id, loading.tail)
         return loading.tail

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
 
+from objfs.codec.values import FRAME_BYTES
 from objfs.errors import CorruptError, ObjectStoreError, StaleVersionError, ThrottledError, UnavailableError
 from objfs.read.reader import Reader, open_reader
 from objfs.store.values import KIB, MIB
 from objfs_cache.blocks import open_block_cache
+from tests.unit.codec.objects import compressed
 from tests.unit.read.simulated import SimulatedStore, content, run
 
 if TYPE_CHECKING:
@@ -245,6 +248,31 @@ def test_failed_fetch_wakes_all_waiters_and_is_forgotten(error: Exception) -> No
 
     run(body)
     assert failures == [error] * 5
+
+
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_what_is_moved_while_it_is_fetched_is_fetched_from_its_new_place(is_compressed: bool) -> None:
+    store, data = SimulatedStore(latency_s=1.0), content(64 * BLOCK)
+    source = store.add("old", compressed(data, size=FRAME_BYTES) if is_compressed else data)
+    if is_compressed:
+        source = replace(source, version=replace(source.version, decoded_bytes=len(data)))
+
+    async def body() -> None:
+        async with small_reader(store, memory_limit_bytes=4 * MIB) as reader:
+
+            async def read_old() -> None:
+                with pytest.raises(StaleVersionError):
+                    await reader.read(source, 0, BLOCK, reader.new_stream())
+
+            async def read_moved() -> None:
+                await trio.sleep(0.5)
+                store.add("new", store.objects.pop("old"))
+                moved = replace(source, key="new")
+                assert await reader.read(moved, 0, BLOCK, reader.new_stream()) == data[:BLOCK]
+
+            await gather(read_old, read_moved)
+
+    run(body)
 
 
 def test_failed_prefetch_is_silent() -> None:
