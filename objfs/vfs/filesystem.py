@@ -226,7 +226,7 @@ class FileSystem:
             name = opened.names[position]
             node = directory.children.get(name)
             if node is not None:
-                yield position + 3, name, self._stat(node)
+                yield position + 3, name, self._stat(node, is_listed=True)
 
     def remember(self, ino: int) -> None:
         """The kernel took a reference to an entry of a listing."""
@@ -423,12 +423,13 @@ class FileSystem:
             await trio.sleep(PRUNE_EVERY_S)
             await prune(self._tree, older_than=trio.current_time() - self._settings.metadata_ttl_s)
 
-    def _stat(self, node: Node) -> Stat:
+    def _stat(self, node: Node, *, is_listed: bool = False) -> Stat:
+        """What is known; in listings nothing of a type that is only guessed."""
         attributes = node.attributes
         unlinked = node.is_removed
         return Stat(
             ino=node.ino,
-            mode=attributes.mode if node.proven else 0,
+            mode=attributes.mode if node.proven or not is_listed else 0,
             nlink=0 if unlinked and not (isinstance(node, FileNode) and node.superseded) else 1,
             uid=attributes.uid,
             gid=attributes.gid,

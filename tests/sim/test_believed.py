@@ -112,3 +112,25 @@ def test_a_time_is_shown_as_it_will_be_kept(tmp_path: Path, year: int) -> None:
         assert (shown_ns == asked_ns) == (1678 < year < 2262)
 
     run(1, main)
+
+
+@pytest.mark.parametrize("path", ["f", "d"])
+def test_what_is_in_use_and_was_replaced_still_has_a_type(path: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        store = SimulatedStore(dice=random.Random(1), content_etags=True)
+        store.write_foreign("f", b"theirs")
+        store.write_foreign("d/g", b"theirs")
+        async with mounted(store, tmp_path / "cache") as mount:
+            client = Client(mount.filesystem)
+            await _others_change_attributes(store, client)
+            if path == "d":
+                await client.apply(Op("stand", "d"))
+            for _ in range(2):
+                await trio.sleep(10.0)
+                await client.apply(Op("list"))
+                store.write_foreign("f", b"theirs again")
+                store.memory.delete(["d/g"])
+            ino = client.handles[1][1] if path == "f" else client.standing
+            assert (await mount.filesystem.getattr(ino)).mode
+
+    run(1, main)
