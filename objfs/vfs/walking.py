@@ -59,6 +59,7 @@ class Walks:
         prefix, start = top.prefix, wanted.prefix
         listings: dict[str, Listing] = {start: Listing(begun_at)}
         token: str | None = None
+        last = start  # how far the pages have told; there are some without any key
         for _ in range(WALK_PAGES):
             page = await self._store.list(
                 prefix,
@@ -68,7 +69,6 @@ class Walks:
             )
             if self._tree.moves != moves:
                 return False
-            last = ""
             for info in page.objects:
                 if info.key >= start:
                     sort_in(listings, prefix, info, begun_at)

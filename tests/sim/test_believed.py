@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 import trio
 
-from objfs.store.values import PutOptions
+from objfs.store.values import ListPage, PutOptions
 from objfs.vfs.values import SetAttributes
 from tests.sim.client import Client
 from tests.sim.model import Op
@@ -132,5 +133,30 @@ def test_what_is_in_use_and_was_replaced_still_has_a_type(path: str, tmp_path: P
                 store.memory.delete(["d/g"])
             ino = client.handles[1][1] if path == "f" else client.standing
             assert (await mount.filesystem.getattr(ino)).mode
+
+    run(1, main)
+
+
+def test_a_page_without_keys_ends_no_directory(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = SimulatedStore(dice=random.Random(1))
+        for number in range(18):
+            store.write_foreign(f"top/{number // 3}/{number % 3}", b"theirs")
+        listed = store.list
+
+        async def list_after_nothing(prefix: str, *, page: str | None = None, **wanted: Any) -> ListPage:
+            """Each listing begins with a page without keys, as those of Ceph and others may."""
+            if page is None and not wanted.get("delimiter"):
+                return ListPage(objects=(), next_page=f"after {wanted['start_after']}")
+            if page is not None and page.startswith("after "):
+                wanted["start_after"], page = page.removeprefix("after "), None
+            return await listed(prefix, page=page, **wanted)
+
+        async with mounted(store, tmp_path / "cache") as mount:
+            client = Client(mount.filesystem)
+            await client.apply(Op("list", "top"))
+            with mock.patch.object(store, "list", list_after_nothing):
+                for name in "012345":
+                    assert await client.apply(Op("list", f"top/{name}")) == ["0", "1", "2"]
 
     run(1, main)
