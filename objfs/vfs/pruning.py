@@ -16,7 +16,7 @@ TURN = 2000  # entries looked at between two turns of the event loop
 
 
 async def prune(tree: Tree, *, older_than: float, nodes_max: int = NODES_MAX) -> int:
-    """Drop entries that nobody refers to, of directories listed before `older_than` (trio time).
+    """Drop entries that nobody refers to, as told before `older_than` (trio time), also while it is running.
 
     Returns:
         How many inodes were freed.
@@ -31,7 +31,7 @@ async def prune(tree: Tree, *, older_than: float, nodes_max: int = NODES_MAX) ->
             looked_at += 1
             if looked_at % TURN == 0:
                 await trio.lowlevel.checkpoint()
-            if _is_idle(child) and child.parent is node:
+            if child.checked_at <= older_than and child.parent is node and _is_idle(child):
                 node.listed_at = NEVER
                 node.order = []
                 del node.children[child.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,12 @@ import pytest
 import trio
 
 from objfs.store.values import ListPage, PutOptions
+from objfs.vfs.pruning import prune
 from objfs.vfs.values import SetAttributes
 from tests.sim.client import Client
 from tests.sim.model import Op
 from tests.sim.mounting import mounted, run
-from tests.sim.store import SimulatedStore
+from tests.sim.store import SimulatedStore, Weather
 from tests.sim.test_conflicts import Scene, play
 
 if TYPE_CHECKING:
@@ -144,7 +146,12 @@ def test_a_page_without_keys_ends_no_directory(tmp_path: Path) -> None:
             store.write_foreign(f"top/{number // 3}/{number % 3}", b"theirs")
         listed = store.list
 
-        async def list_after_nothing(prefix: str, *, page: str | None = None, **wanted: Any) -> ListPage:
+        async def list_after_nothing(
+            prefix: str,
+            *,
+            page: str | None = None,
+            **wanted: Any,  # noqa: ANN401  # whatever is asked
+        ) -> ListPage:
             """Each listing begins with a page without keys, as those of Ceph and others may."""
             if page is None and not wanted.get("delimiter"):
                 return ListPage(objects=(), next_page=f"after {wanted['start_after']}")
@@ -158,5 +165,40 @@ def test_a_page_without_keys_ends_no_directory(tmp_path: Path) -> None:
             with mock.patch.object(store, "list", list_after_nothing):
                 for name in "012345":
                     assert await client.apply(Op("list", f"top/{name}")) == ["0", "1", "2"]
+
+    run(1, main)
+
+
+def test_memory_is_freed_of_nothing_that_a_listing_has_just_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = SimulatedStore(dice=random.Random(1), weather=Weather(latency_s=(0.0, 0.0001)))
+        names = [f"{number:04}" for number in range(9000)]
+        for name in names:
+            store.memory.put(f"d/{name}", b"theirs")
+        async with mounted(store, tmp_path / "cache") as mount, trio.open_nursery() as nursery:
+            filesystem, client = mount.filesystem, Client(mount.filesystem)
+            assert await client.names("d") == names
+            await trio.sleep(10.0)
+            before, listed = trio.current_time() - 5.0, store.list
+
+            async def list_while_memory_is_freed(
+                prefix: str,
+                **wanted: Any,  # noqa: ANN401  # whatever is asked
+            ) -> ListPage:
+                page = await listed(prefix, **wanted)
+                if page.next_page is None:
+                    nursery.start_soon(
+                        functools.partial(prune, older_than=before, nodes_max=100), filesystem._tree
+                    )
+                    for _ in range(2):
+                        await trio.lowlevel.checkpoint()
+                return page
+
+            found = await filesystem.lookup(ROOT, b"d")
+            assert found is not None
+            with mock.patch.object(store, "list", list_while_memory_is_freed):
+                handle = await filesystem.opendir(found.ino)
+            await trio.sleep(1.0)
+            assert [name for _, name, _ in filesystem.readdir(handle, 2)] == names
 
     run(1, main)
