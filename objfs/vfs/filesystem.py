@@ -204,12 +204,23 @@ class FileSystem:
     async def opendir(self, ino: int) -> int:
         """Open a directory: its names are those of now."""
         node = self._places.directory(ino)
-        await self._directories.ensure_listed(node, walking=True)
-        await self._directories.expiring.expire_in(node)
-        names = sorted(node.children, key=lambda name: _order(name, node.children[name]))
-        node.order = names
+        names = await self._names(node)
         node.handles += 1
         return self._handles.add(DirectoryHandle(node=node, names=names))
+
+    async def rewind(self, handle: int) -> None:
+        """A listing is read from its beginning; if it has been before, its names are those of now."""
+        opened = self._handles.get(handle, DirectoryHandle)
+        if opened.is_begun:
+            opened.names = await self._names(opened.node)
+        opened.is_begun = True
+
+    async def _names(self, directory: DirectoryNode) -> list[str]:
+        await self._directories.ensure_listed(directory, walking=True)
+        await self._directories.expiring.expire_in(directory)
+        names = sorted(directory.children, key=lambda name: _order(name, directory.children[name]))
+        directory.order = names
+        return names
 
     def readdir(self, handle: int, start: int) -> Iterator[tuple[int, str, Stat]]:
         """Entries from a position on: (next position, name, stat; mode 0 where the type is not proven).

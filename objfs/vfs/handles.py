@@ -23,10 +23,11 @@ class FileHandle:
 
 @dataclass(slots=True, eq=False)
 class DirectoryHandle:
-    """One open directory; `names` are those of the time it was opened."""
+    """One open directory; `names` are those of the time it was opened, or read from its beginning again."""
 
     node: DirectoryNode
     names: list[str] = field(default_factory=list)
+    is_begun: bool = False
 
 
 Handle = TypeVar("Handle", FileHandle, DirectoryHandle)

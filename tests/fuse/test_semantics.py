@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import mmap
@@ -252,6 +253,26 @@ def test_directories(folder: Path) -> None:
     assert list((folder / "d").iterdir()) == []
     (folder / "d").rmdir()
     assert not (folder / "d").exists()
+
+
+def test_a_listing_begun_again_is_of_now(folder: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.opendir.restype, libc.readdir.restype = ctypes.c_void_p, ctypes.c_void_p
+    stream = ctypes.c_void_p(libc.opendir(os.fsencode(folder)))
+
+    def count() -> int:
+        entries = 0
+        while libc.readdir(stream):
+            entries += 1
+        return entries
+
+    try:
+        for number in range(3):
+            assert count() == 2 + number
+            (folder / str(number)).touch()
+            libc.rewinddir(stream)
+    finally:
+        libc.closedir(stream)
 
 
 def test_a_directory_stays_when_its_last_file_goes(folder: Path, mount: Path, store: ObjectStore) -> None:
