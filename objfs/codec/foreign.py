@@ -9,7 +9,7 @@ from objfs.codec.frames import lone_frame
 from objfs.codec.marks import content_version
 from objfs.codec.table import TAIL_MIN_BYTES, parse_footer, parse_table
 from objfs.codec.values import ENCODING, LONE_STORED_BYTES, SIZE_METADATA
-from objfs.errors import CorruptError
+from objfs.errors import CorruptError, PermissionDeniedError, PreconditionFailedError
 from objfs.store.forward import ForwardingStore
 from objfs.store.values import ByteRange
 
@@ -29,7 +29,12 @@ class DecodedStore(ForwardingStore):
         info = super().head(key)
         if not _is_foreign(info):
             return info
-        length = self._content_bytes(info)
+        try:
+            length = self._content_bytes(info)
+        except PreconditionFailedError:  # replaced meanwhile
+            return self.head(key)
+        except PermissionDeniedError:  # archived, for instance
+            length = None
         if length is None:
             return info
         return replace(info, metadata={**(info.metadata or {}), SIZE_METADATA: str(length)})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import zstandard
 
 from objfs.codec.foreign import DecodedStore
 from objfs.codec.values import LONE_FRAME_BYTES
 from objfs.drivers.memory import MemoryStore
-from objfs.store.values import PutOptions
+from objfs.errors import PermissionDeniedError
+from objfs.store.values import Blob, ByteRange, PutOptions
 from tests.unit.codec.objects import compressed
 
 CONTENT = b"what others wrote, " * 10_000
@@ -50,6 +53,26 @@ def test_what_stays_as_it_is() -> None:
     for options in (PutOptions(), PutOptions(content_encoding="gzip")):
         assert shown(FRAME, options) is None
     assert shown(FRAME, PutOptions(content_encoding="zstd", metadata={"objfs-size": "7"})) == "7"
+
+
+def test_what_cannot_be_read_can_be_looked_at() -> None:
+    store = MemoryStore()
+    store.put("a", FRAME, options=PutOptions(content_encoding="zstd"))
+    with mock.patch.object(store, "get", side_effect=PermissionDeniedError("InvalidObjectState")):
+        assert DecodedStore(store).head("a") == store.head("a")
+
+
+def test_what_is_replaced_while_it_is_looked_at() -> None:
+    store = MemoryStore()
+    store.put("a", FRAME, options=PutOptions(content_encoding="zstd"))
+    get = store.get
+
+    def get_late(key: str, *, byte_range: ByteRange, if_match: str) -> Blob:
+        store.put("a", b"plain")
+        return get(key, byte_range=byte_range, if_match=if_match)
+
+    with mock.patch.object(store, "get", get_late):
+        assert DecodedStore(store).head("a").version.size_bytes == len(b"plain")
 
 
 def test_listings_leave_them_to_head() -> None:
