@@ -84,7 +84,7 @@ class Mirror:
             return
         if node is None and _is_expired_still(parent, name, info):
             return
-        if isinstance(node, FileNode) and node.version == info.version:
+        if isinstance(node, FileNode) and node.version == info.version and not _is_open_otherwise(node, info):
             if info.metadata is None and _is_later(info.modified_ns, node.modified_ns):
                 node.proven = False  # same bytes, put or copied anew: its attributes may differ
         else:
@@ -151,6 +151,13 @@ def _learn_content(node: FileNode, version: Version) -> None:
     if before is None or before.decoded_bytes != version.decoded_bytes:
         node.object_id = ""
     node.version = version
+
+
+def _is_open_otherwise(node: FileNode, info: ObjectInfo) -> bool:
+    """Whether a file is open whose bytes are shown in another form now: decompressed, or as stored."""
+    if not node.handles or node.version is None or info.metadata is None:
+        return False
+    return content_version(info).decoded_bytes != node.version.decoded_bytes
 
 
 def _is_later(modified_ns: int, before_ns: int) -> bool:

@@ -19,11 +19,14 @@ from tests.sim.model import Op
 from tests.sim.mounting import mounted, run
 from tests.sim.store import SimulatedStore, Weather
 from tests.sim.test_conflicts import Scene, play
+from tests.unit.codec.objects import compressed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 ROOT = 1
+CONTENT = b"compressible " * 3000
+COMPRESSED = PutOptions(content_encoding="zstd", metadata={"objfs-size": str(len(CONTENT))})
 
 
 def test_the_root_is_not_asked_for_on_every_walk(tmp_path: Path) -> None:
@@ -200,5 +203,21 @@ def test_memory_is_freed_of_nothing_that_a_listing_has_just_told(tmp_path: Path)
                 handle = await filesystem.opendir(found.ino)
             await trio.sleep(1.0)
             assert [name for _, name, _ in filesystem.readdir(handle, 2)] == names
+
+    run(1, main)
+
+
+def test_an_open_file_stays_decompressed(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = SimulatedStore(dice=random.Random(1), content_etags=True)
+        store.memory.put("f", compressed(CONTENT), options=COMPRESSED)
+        async with mounted(store, tmp_path / "cache") as mount:
+            client = Client(mount.filesystem)
+            await client.apply(Op("open", "f", slot=1))
+            await trio.sleep(10.0)
+            store.memory.put("f", compressed(CONTENT))
+            await trio.sleep(10.0)
+            assert (await client.entry("f"))[2] == compressed(CONTENT)
+            assert await client.apply(Op("read", slot=1, length=2 * len(CONTENT))) == CONTENT
 
     run(1, main)
