@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.errors import ObjfsError, StaleVersionError, first_error
+from objfs.errors import ObjectStoreError, ObjfsError, StaleVersionError, first_error
 from objfs.read.values import Source
+from objfs.store.parallel import for_each
 from objfs.store.values import MIB, Version
 from objfs.vfs.content import is_regular, object_id
+from objfs.vfs.expiring import PROVE_AT_ONCE
 from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
 
 if TYPE_CHECKING:
@@ -192,8 +194,18 @@ class Warmer:
         while stack:
             directory = stack.pop()
             await self._directories.ensure_listed(directory, walking=True)
+            files = [child for child in directory.children.values() if isinstance(child, FileNode)]
+            unproven = [file for file in files if not file.proven]
+            await for_each(unproven, self._prove, at_once=PROVE_AT_ONCE)
             children = [child for child in directory.children.values() if isinstance(child, DirectoryNode)]
             stack.extend(sorted(children, key=lambda child: child.name, reverse=True))
+
+    async def _prove(self, node: FileNode) -> None:
+        """Learn what a listing need not tell: whether it is a plain file, and the length of its content."""
+        try:
+            await self._directories.prover.prove(node)
+        except ObjectStoreError as error:
+            log.debug("%r is taken as listed: %s", node.path, error)
 
     def _missing(self, one: WarmFile) -> list[int]:
         held = self._blocks.held(one.source.object_id)

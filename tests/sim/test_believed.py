@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import os
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
 import trio
 
-from objfs.store.values import ListPage, PutOptions
+from objfs.store.values import MIB, ListPage, PutOptions
 from objfs.vfs.pruning import prune
 from objfs.vfs.values import SetAttributes
+from objfs_cache.blocks import open_block_cache
 from tests.sim.client import Client
 from tests.sim.model import Op
 from tests.sim.mounting import mounted, run
@@ -219,5 +221,20 @@ def test_an_open_file_stays_decompressed(tmp_path: Path) -> None:
             await trio.sleep(10.0)
             assert (await client.entry("f"))[2] == compressed(CONTENT)
             assert await client.apply(Op("read", slot=1, length=2 * len(CONTENT))) == CONTENT
+
+    run(1, main)
+
+
+def test_what_a_listing_tells_is_not_kept_in_the_cache_for_the_content(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = SimulatedStore(dice=random.Random(1))
+        store.capabilities = replace(store.capabilities, listing_metadata=False)
+        store.memory.put("d/f", compressed(CONTENT), options=COMPRESSED)
+        store.memory.put("d/link", b"f", options=PutOptions(metadata={"mode": str(0o120777)}))
+        with open_block_cache(tmp_path / "blocks", limit_bytes=64 * MIB, floor_fraction=0.0) as blocks:
+            async with mounted(store, tmp_path / "cache") as mount:
+                warmer = mount.filesystem.warmer(blocks)
+                found = await warmer.files(await warmer.find("d"))
+                assert [(one.path, one.size_bytes) for one in found] == [("d/f", len(CONTENT))]
 
     run(1, main)
