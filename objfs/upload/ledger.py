@@ -71,16 +71,18 @@ class Ledger:
         body: bytes | None = None,
         held: bool = False,
     ) -> Operation:
-        """An object with new content. Replaces what waits at that path."""
+        """An object with new content. Replaces what waits at that path, unless it is a change of that."""
         with self._book.step():
+            operation = Operation(
+                kind=Kind.PUT, path=path, base=base, options=options, staged=staged, body=body
+            )
             last = self._waiting_at(path, directory=False)
-            if last is not None and last.kind is Kind.PUT:
+            if last is None or last.kind is not Kind.PUT:
+                operation.base = self._take_over(path, base)
+            elif not operation.lacks_base:  # else what waits shows through
                 operation = last
                 operation.options = options
                 self._book.replace_content(operation, staged, body)
-            else:
-                operation = Operation(kind=Kind.PUT, path=path, options=options, staged=staged, body=body)
-                operation.base = self._take_over(path, base)
             self._book.hold(operation, held)
             operation.note_content()
             if operation.seq == 0:

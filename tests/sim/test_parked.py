@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 from objfs.errors import PermissionDeniedError
-from objfs.upload.operations import ROOT_MARKER_KEY
+from objfs.upload.operations import ROOT_MARKER_KEY, State
+from tests.sim.model import Op
 from tests.sim.store import Weather
 from tests.sim.test_conflicts import Scene, play
 
@@ -232,5 +234,29 @@ def test_the_rest_goes_on(tmp_path: Path) -> None:
         assert at.mount.uploader.ledger.unpark() == 1
         await at.mount.uploader.drain()
         assert await parked(at) == ["g"]
+
+    play(tmp_path, scene)
+
+
+def test_a_part_is_written_while_it_is_refused(tmp_path: Path) -> None:
+    """Its content goes out with the new mode then, and the part is a change of that."""
+
+    async def scene(at: Scene) -> None:
+        relent = refuse(at, "g")
+        at.store.weather = Weather(latency_s=(1.0, 1.0))
+        await at.write("g", LARGE, new=True)
+        await trio.sleep(2.5)  # on its way now
+        await at.do("chmod", "g", number=0o600)
+        await at.client.apply(Op("open", "g", slot=2, flags=os.O_RDWR))
+        await trio.sleep(5.1 - trio.current_time())  # what is written now is not journaled for a while
+        await at.client.apply(Op("write", slot=2, offset=10, data=b"part"))
+        await trio.sleep(3.0)
+        assert [one.state for one in at.mount.uploader.ledger] == [State.WAITING]
+        relent()
+        await at.client.apply(Op("close", slot=2))
+        wanted = LARGE[:10] + b"part" + LARGE[14:]
+        assert (await at.client.entry("g"))[1:3] == (0o600, wanted)
+        assert await at.settle() == {"f": b"theirs 0", "g": wanted}
+        assert at.mount.staging.used_bytes == 0
 
     play(tmp_path, scene)
