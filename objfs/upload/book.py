@@ -110,6 +110,14 @@ class Book:
         self.leave(operation)
         operation.state = State.DONE
 
+    def substitute(self, operation: Operation, new: Operation) -> None:
+        """Take an operation back, and journal a new one in its place: what came later waits for that."""
+        self.revoke(operation)
+        new.seq, new.not_before = operation.seq, self._clock()
+        self.write(new)
+        waits = {one: self.order.predecessors(one) for one in self.order} | {new: []}
+        self.reorder({one: waits[one] for one in sorted(waits, key=lambda one: one.seq)})
+
     def enter(self, operation: Operation, *, after: Iterable[Operation] = ()) -> None:
         """Give an operation that is journaled already its place in the order."""
         if self.order.add(operation, after=after):

@@ -72,8 +72,7 @@ def _follow(book: Book, lost: Operation, one: Operation) -> None:
         if not is_stored:  # there is no object to rename
             for follower in book.order.followers(one):
                 inherit(book, follower, one, one.base)
-            book.revoke(one)
             lost.base = one.base
-            book.append(Operation(kind=Kind.DELETE, path=one.source, base=source_base))
+            book.substitute(one, Operation(kind=Kind.DELETE, path=one.source, base=source_base))
     elif one.kind is Kind.RENAME_TREE and is_within(lost.path, one.source):
         lost.path = one.path + lost.path[len(one.source) :]

@@ -70,15 +70,15 @@ def _replaces(first: Operation, parked: Operation) -> bool:
     return parked.kind in _REPLACEABLE
 
 
-def _replace(book: Book, parked: Operation, first: Operation) -> Operation | None:
-    if parked.kind is Kind.RENAME and not _is_alone_at(book, parked.source, parked):
-        return None
+def _replace(book: Book, parked: Operation, first: Operation) -> Operation:
     with book.step():
         first.base = parked.base_if_refused
         book.write(first)
-        book.revoke(parked)
-        if parked.kind is Kind.RENAME:
-            book.append(Operation(kind=Kind.DELETE, path=parked.source, base=parked.source_base))
+        if parked.kind is Kind.RENAME:  # its old name goes all the same, before anything else becomes of it
+            removal = Operation(kind=Kind.DELETE, path=parked.source, base=parked.source_base)
+            book.substitute(parked, removal)
+        else:
+            book.revoke(parked)
     log.warning("%s %r, which was refused, is given up for a later %s", parked.kind, parked.path, first.kind)
     return parked
 

@@ -196,6 +196,32 @@ def test_what_was_synced_over_a_renamed_loss_is_sent(tmp_path: Path) -> None:
         one.live(after)
 
 
+def test_what_was_synced_under_the_old_name_of_a_renamed_loss_stays(tmp_path: Path) -> None:
+    """As logs are rotated: a new file on its way is lost, under whose name another one was made since."""
+
+    async def before(at: Scene) -> None:
+        hold_up(at, "log")
+        await at.write("log", b"lost", new=True)
+        await trio.sleep(3.0)
+        await at.do("rename", "log", "log.1")
+        await at.client.apply(Op("create", "log", slot=1, flags=os.O_RDWR))
+        await at.client.apply(Op("write", slot=1, data=b"synced"))
+        await at.client.apply(Op("fsync", slot=1))
+        await at.client.apply(Op("close", slot=1))
+
+    async def after(at: Scene) -> None:
+        answer_again(at)
+        wanted = {"big": BIG, "log": b"synced"}
+        assert await drained(at) == wanted
+        assert {name: await shows(at, name) for name in await at.client.names("")} == wanted | {"log.1": None}
+        assert parked(at) == ["log.1"]
+
+    with machine(tmp_path) as one:
+        one.live(before)
+        one.live(after)
+        one.live(after)
+
+
 @pytest.mark.parametrize("replace", ["copy", "remove", "move", "move and copy", "rename over"])
 def test_a_file_that_cannot_be_read_any_more_gives_way(tmp_path: Path, replace: str) -> None:
     """Its only bytes were lost: reading is EIO until something else is put there."""

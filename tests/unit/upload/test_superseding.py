@@ -124,7 +124,24 @@ def test_a_refused_rename_makes_way_for_a_new_file(desk: Desk) -> None:
     desk.send()
     desk.progress.park(refused, "403")
     desk.put("b", Base(version=V2))
-    assert desk.sent() == ["put b", "delete a"]
+    assert desk.sent() == ["delete a", "put b"]
+
+
+@pytest.mark.parametrize("is_made_anew", [False, True])
+def test_what_comes_later_finds_the_old_name_of_a_refused_rename_empty(
+    desk: Desk, is_made_anew: bool
+) -> None:
+    """Neither is a new file of that name removed, nor does the old one go along with its directory."""
+    refused = desk.rename("d/a", "b", OLD, Base(version=V2))
+    desk.send()
+    desk.put("b", Base(version=V2))
+    later = ["put d/a"] if is_made_anew else []
+    for _ in later:
+        desk.put("d/a")
+    tree(desk)
+    desk.progress.park(refused, "403")
+    assert desk.rows() == ["delete d/a", "put b", *later, "rename-tree d->e"]
+    assert desk.sent() == ["delete d/a", "put b"]
 
 
 def test_a_refused_rename_holds_its_old_name(desk: Desk) -> None:
