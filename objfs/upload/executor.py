@@ -18,7 +18,7 @@ from objfs.errors import (
 from objfs.store.values import ANY
 from objfs.upload.lookups import find, find_ours, is_superseded
 from objfs.upload.operations import Kind, Operation, State
-from objfs.upload.outage import back_off_s
+from objfs.upload.outage import AWAY, back_off_s
 from objfs.upload.present import present_versions
 from objfs.upload.removal import delete_keys
 from objfs.upload.rules import Decision
@@ -159,7 +159,13 @@ class Executor:
             error = first_error(group)
             if not isinstance(error, ObjectStoreError):
                 raise
-            for operation in batch:
+            left = [one for one in batch if one.state is State.SENT]  # nobody is told twice
+            middle = len(left) // 2
+            if middle and not isinstance(error, AWAY):  # what is wrong with one name stays its own
+                await self._delete(left[:middle])
+                await self._delete(left[middle:])
+                return
+            for operation in left:
                 self._outcomes.failed(operation, error)
             return
         failures = {failure.key: failure.error for failure in answer}

@@ -260,3 +260,51 @@ def test_a_part_is_written_while_it_is_refused(tmp_path: Path) -> None:
         assert at.mount.staging.used_bytes == 0
 
     play(tmp_path, scene)
+
+
+def test_a_name_that_cannot_be_asked_for_holds_no_other_removal_back(tmp_path: Path) -> None:
+    """They go in one request, before which the store is asked whether they are still the same."""
+
+    async def scene(at: Scene) -> None:
+        for name in "abcg":
+            await at.write(name, name.encode(), new=True)
+        await at.settle()
+
+        def check(name: str, asked: str) -> None:
+            if (name, asked) == ("HEAD", "b"):
+                raise PermissionDeniedError("Access denied.", key=asked)
+
+        at.store.before_request = check
+        for name in "abcg":
+            await at.do("unlink", name)
+        assert await parked(at) == ["b"]
+        assert at.store.objects() == {"f": b"theirs 0", "b": b"b"}
+
+    play(tmp_path, scene)
+
+
+def test_a_removal_that_came_to_nothing_is_over_whatever_becomes_of_others(tmp_path: Path) -> None:
+    """Somebody else replaced the one, and the store does not tell then whose the other is."""
+
+    async def scene(at: Scene) -> None:
+        refuse(at, "g")
+        await at.write("g", b"ours", new=True)
+        assert await parked(at) == ["g"]
+        await at.do("unlink", "f")
+        await at.do("unlink", "g")
+        theirs = {"f": b"theirs 1", "g": b"theirs"}
+        for key, data in theirs.items():
+            at.store.write_foreign(key, data)
+        asked: list[str] = []
+
+        def check(_name: str, key: str) -> None:
+            asked.append(key)
+            if key == "g" and asked.count(key) > 1:
+                raise PermissionDeniedError("Access denied.", key=key)
+
+        at.store.before_request = check
+        assert await parked(at) == ["g"]
+        assert [one.path for one in at.mount.journal.load()] == ["g"]
+        assert at.store.objects() == theirs
+
+    play(tmp_path, scene)
