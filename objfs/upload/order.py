@@ -50,9 +50,7 @@ class Order:
             after: more operations to wait for, whatever their paths.
         """
         self._told[operation] = tuple(after)
-        waits: set[Operation] = set(self._told[operation])
-        for path in _paths(operation):
-            waits.update(other for other in self._related(path) if not _commute(operation, other, path))
+        waits = self.before(operation).union(self._told[operation])
         self._waits[operation] = waits
         self._blocks[operation] = set()
         for other in waits:
@@ -60,6 +58,15 @@ class Order:
         for path in _paths(operation):
             self._node(path).operations.append(operation)
         return not waits
+
+    def before(self, operation: Operation) -> set[Operation]:
+        """Present operations that one which is not among them would have to wait for."""
+        return {
+            other
+            for path in _paths(operation)
+            for other in self._related(path)
+            if not _commute(operation, other, path)
+        }
 
     def remove(self, operation: Operation) -> list[Operation]:
         """Take a finished (or revoked) operation out; returns those that now wait for none."""

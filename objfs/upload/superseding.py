@@ -7,6 +7,7 @@ takes its place knows its token: an object that bears it is no one else's, and m
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from objfs.upload.losses import is_lost, step_aside
@@ -110,16 +111,15 @@ def _hand_over_content(book: Book, parked: Operation, first: Operation) -> None:
 def _go_behind(book: Book, parked: Operation, tree: Operation) -> None:
     """A directory is renamed: what is parked in it goes along, and does not hold it back."""
     paths = [path for path in (parked.path, parked.source) if path]
-    if parked.kind is Kind.RENAME_TREE or book.order.has_followers(tree):
+    if parked.kind is Kind.RENAME_TREE or not all(is_within(path, tree.source) for path in paths):
         return
-    if not all(is_within(path, tree.source) for path in paths):
-        return
+    path, source = (one and tree.path + one[len(tree.source) :] for one in (parked.path, parked.source))
+    moved = replace(parked, path=path, source=source, made=False)  # what was stored in it goes along
+    if any(one.seq > tree.seq for one in book.order.before(moved)):
+        return  # something else has become of it there
     with book.step():
         book.revoke(parked)
-        parked.path = tree.path + parked.path[len(tree.source) :]
-        if parked.source:
-            parked.source = tree.path + parked.source[len(tree.source) :]
-        parked.made = False  # there it is not new: what was stored in it goes along
+        parked.path, parked.source, parked.made = moved.path, moved.source, moved.made
         parked.state = State.SENT
         parked.attempts = 0
         book.append(parked)

@@ -152,6 +152,28 @@ def test_a_refused_rename_holds_its_old_name(desk: Desk) -> None:
     assert desk.sent() == []  # else the one copy of what is to be `b` were overwritten
 
 
+def test_all_that_is_refused_in_a_renamed_directory_goes_along(desk: Desk) -> None:
+    marker = desk.ledger.mkdir("d", options=PLAIN)
+    refused = [marker, desk.put("d/f", OLD), desk.rename("d/a", "d/b", OLD)]
+    desk.send()
+    desk.progress.park(marker, "403")
+    desk.progress.park(refused[1], "403")
+    tree(desk)
+    desk.put("e/g")
+    desk.progress.park(refused[2], "403")
+    assert desk.sent() == ["rename-tree d->e"]
+    assert sorted(desk.rows()[1:]) == ["marker e", "put e/f", "put e/g", "rename e/a->e/b"]
+
+
+def test_what_is_refused_stays_where_it_was_replaced_after_a_rename(desk: Desk) -> None:
+    refused = desk.put("d/f", OLD)
+    desk.send()
+    tree(desk)
+    desk.put("e/f")
+    desk.progress.park(refused, "403")
+    assert desk.rows() == ["put d/f", "rename-tree d->e", "put e/f"]
+
+
 def test_a_refused_marker_makes_way(desk: Desk) -> None:
     refused = desk.ledger.mkdir("d", options=PLAIN)
     desk.send()
