@@ -101,11 +101,17 @@ class Durability:
     async def _mark(self, volatile: list[_Volatile]) -> None:
         """Journal what is durable now: what each file held before it was synced."""
         for start in range(0, len(volatile), BATCH):
-            with self._ledger.journal.transaction():
-                for one in volatile[start : start + BATCH]:
-                    is_current = one.operation.staged is one.staged
-                    if is_current and one.staged.mark_synced(one.moment):
-                        self._ledger.mark_durable(one.operation)
+            batch = volatile[start : start + BATCH]
+            try:
+                with self._ledger.step():
+                    for one in batch:
+                        is_current = one.operation.staged is one.staged
+                        if is_current and one.staged.mark_synced(one.moment):
+                            self._ledger.mark_durable(one.operation)
+            except BaseException:
+                for one in batch:
+                    one.staged.synced = False  # the journal does not tell: the next sync has to
+                raise
             if start + BATCH < len(volatile):
                 await trio.lowlevel.checkpoint()
 

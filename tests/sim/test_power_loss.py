@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ import trio
 
 import objfs_cache.journal
 from objfs.errors import PermissionDeniedError, StaleVersionError, UnavailableError
+from objfs.upload.ledger import Ledger
 from objfs.upload.operations import State
+from objfs_cache.journal import JournalError
 from tests.sim.client import ROOT, Client
 from tests.sim.model import Op
 from tests.sim.mounting import Caches, MountOptions, mounted, run
@@ -219,6 +222,26 @@ def test_what_was_synced_under_the_old_name_of_a_renamed_loss_stays(tmp_path: Pa
     with machine(tmp_path) as one:
         one.live(before)
         one.live(after)
+        one.live(after)
+
+
+def test_a_sync_that_the_journal_refused_is_made_up_for_by_the_next(tmp_path: Path) -> None:
+    async def before(at: Scene) -> None:
+        hold_up(at, "new")
+        await at.client.apply(Op("create", "new", slot=1, flags=os.O_RDWR))
+        await at.client.apply(Op("write", slot=1, data=b"synced"))
+        full = JournalError("The disk is full.", errno.ENOSPC)
+        with mock.patch.object(Ledger, "mark_durable", side_effect=full), pytest.raises(JournalError):
+            await at.client.apply(Op("fsync", slot=1))
+        await at.client.apply(Op("fsync", slot=1))
+
+    async def after(at: Scene) -> None:
+        answer_again(at)
+        assert await shows(at, "new") == b"synced"
+        assert await drained(at) == {"big": BIG, "new": b"synced"}
+
+    with machine(tmp_path) as one:
+        one.live(before)
         one.live(after)
 
 
