@@ -44,7 +44,7 @@ class Book:
         self._is_stepping = False
         self._contents: dict[str, StagedFile | None] = {}
         self._holds: dict[str, bool] = {}
-        self._revoked: dict[Operation, tuple[Operation, ...]] = {}
+        self._revoked: dict[Operation, tuple[State, tuple[Operation, ...]]] = {}
         self._on_change: Callable[[], None] = lambda: None
 
     def now(self) -> float:
@@ -106,7 +106,7 @@ class Book:
     def revoke(self, operation: Operation) -> None:
         """Take an operation back."""
         self.journal.remove(operation.seq)
-        self._revoked[operation] = self.order.told_to_wait_for(operation)
+        self._revoked.setdefault(operation, (operation.state, self.order.told_to_wait_for(operation)))
         self.leave(operation)
         operation.state = State.DONE
 
@@ -164,7 +164,7 @@ class Book:
         for record in self.journal.load():
             before = from_record(record)
             operation = present.pop(before.token)
-            state = State.WAITING if operation.state is State.DONE else operation.state
+            state, _ = self._revoked.get(operation, (operation.state, ()))
             for name in _IDENTITY:
                 setattr(operation, name, getattr(before, name))
             operation.body = before.body
@@ -175,7 +175,8 @@ class Book:
             restored.append(operation)
         for operation in present.values():
             operation.state = State.DONE
-        waits = {one: self._revoked.get(one) or self.order.told_to_wait_for(one) for one in restored}
+        told = {one: self.order.told_to_wait_for(one) for one in restored}
+        waits = told | {one: after for one, (_, after) in self._revoked.items()}
         self.reorder(  # what was told to wait for one that went behind it since does not wait any more
             {
                 one: [other for other in waits[one] if other in waits and other.seq < one.seq]

@@ -99,12 +99,12 @@ def _hand_over_content(book: Book, parked: Operation, first: Operation) -> None:
             first.base = parked.base_if_refused
         first.kind, first.source, first.committed = Kind.PUT, "", parked.committed
         book.replace_content(first, parked.staged, parked.body)
-        if first.staged is not None:
-            first.staged.sealed = False  # nothing was sent under this name, or with these attributes
         book.append(first)
         if first.path != parked.path:
             removal = Operation(kind=Kind.DELETE, path=parked.path, base=parked.base_if_refused)
             book.append(removal, after=[first])
+    if first.staged is not None:
+        first.staged.sealed = False  # nothing was sent under this name, or with these attributes
     log.info("put %r, which was refused, is tried again as %r", parked.path, first.path)
 
 

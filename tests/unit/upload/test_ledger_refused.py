@@ -142,3 +142,21 @@ def test_what_was_told_to_wait_for_one_that_went_behind_it_does_not(book: Book) 
         raise OSError("full")
     assert book.order.predecessors(removal) == []
     assert list(book.order) == [removal, put]
+
+
+def test_what_the_store_refused_stays_so(
+    ledger: Ledger, progress: Progress, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have taken effect all the same: who removes it later has to tell the store."""
+    refused = ledger.put("a", options=PutOptions(), base=NOTHING, body=b"x")
+    assert progress.take_ready(10, deletes=10, impatient=True) == [refused]
+    progress.park(refused, "403")
+    with monkeypatch.context() as patched:
+        refuse_commits(journal, patched)
+        with pytest.raises(JournalError):
+            ledger.delete("a", base=NOTHING)
+    assert refused.state is State.PARKED
+    assert progress.take_ready(10, deletes=10, impatient=True) == []
+    removal = ledger.delete("a", base=NOTHING)
+    assert removal is not None
+    assert removal.base.tokens == (refused.token,)
