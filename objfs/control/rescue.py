@@ -13,7 +13,9 @@ import trio
 from objfs.errors import MountError, ObjfsError
 from objfs.read.values import object_name
 from objfs.store.values import MIB, PutOptions, Version
+from objfs.upload.moving import is_within
 from objfs.upload.operations import Kind, Operation, State, from_record
+from objfs.upload.order import Order
 from objfs.vfs.attributes import Defaults, decode_options
 from objfs_cache.extents import Extents
 
@@ -34,7 +36,7 @@ class Candidate:
     Attributes:
         layers: staged content, the newest first; what shows through all of them is the base's.
         body: content of a symlink, or None.
-        base_key: where the base was when it was last known.
+        base_key: where the store has the base, as far as is known.
         refused: it, or what it waits for, was refused; `error` says why.
     """
 
@@ -79,57 +81,80 @@ def find_candidates(records: Iterable[Record], *, everything: bool) -> list[Cand
         records: the journal, in its order.
         everything: also what only waits, and was not refused.
     """
-    tree: dict[str, Candidate] = {}
+    waiting = _Waiting()
     for record in records:
-        _apply(tree, from_record(record))
-    found = (tree[path] for path in sorted(tree))
-    return sorted(
-        (one for one in found if everything or one.refused), key=lambda one: (not one.refused, one.path)
-    )
+        waiting.add(from_record(record))
+    found = (one for one in waiting.tree.values() if everything or one.refused)
+    return sorted(found, key=lambda one: (not one.refused, one.path))
 
 
-def _apply(tree: dict[str, Candidate], operation: Operation) -> None:
-    path = operation.path
-    if operation.kind in (Kind.PUT, Kind.MARKER):
-        tree[path] = _candidate(operation, tree.get(path))
-    elif operation.kind is Kind.DELETE or (operation.kind is Kind.RENAME and operation.source not in tree):
-        tree.pop(path, None)  # nothing, or what the store has, takes its place
-    elif operation.kind is Kind.SET and path in tree:
-        tree[path].options = operation.options
-        _refuse(tree[path], operation)
-    elif operation.kind is Kind.RENAME:
-        moved = tree[path] = tree.pop(operation.source)
-        moved.path, moved.options = path, operation.options
-        _refuse(moved, operation)
-    elif operation.kind is Kind.RENAME_TREE:
-        for old in [old for old in tree if f"{old}/".startswith(f"{operation.source}/")]:
-            moved = tree.pop(old)
-            moved.path = path + old[len(operation.source) :]
-            tree[moved.path] = moved
-            _refuse(moved, operation)
+class _Waiting:
+    """The tree that the journal's changes make, one after the other, as far as they tell of it."""
 
+    def __init__(self) -> None:
+        self.tree: dict[str, Candidate] = {}
+        self._order = Order()
+        self._refused: dict[Operation, str] = {}  # with what waits for it; why
+        self._moves: list[Operation] = []  # of what the store has
 
-def _candidate(operation: Operation, before: Candidate | None) -> Candidate:
-    made = Candidate(
-        path=operation.path, options=operation.options, directory=operation.directory, body=operation.body
-    )
-    staged = operation.committed
-    if staged is not None:
-        made.layers, made.base_key = [staged], operation.path
-        made.base = operation.base.version or operation.lost
-        if before is not None and before.layers:  # what shows through is the file as it was before
-            made.layers += before.layers
-            made.base_key, made.base = before.base_key, before.base
-    if before is not None:
-        made.refused, made.error = before.refused, before.error
-    _refuse(made, operation)
-    return made
+    def add(self, operation: Operation) -> None:
+        """The next change."""
+        self._order.add(operation)
+        before = [self._refused[one] for one in self._order.predecessors(operation) if one in self._refused]
+        reasons = [operation.error] if operation.state is State.PARKED else before
+        if reasons:
+            self._refused[operation] = reasons[0]
+        for candidate in self._apply(operation):
+            if operation in self._refused:
+                candidate.refused, candidate.error = True, self._refused[operation]
 
+    def _apply(self, operation: Operation) -> list[Candidate]:
+        """Returns what it is about."""
+        tree, path = self.tree, operation.path
+        if operation.kind in (Kind.PUT, Kind.MARKER):
+            tree[path] = self._candidate(operation, tree.get(path))
+        elif operation.kind is Kind.DELETE:
+            tree.pop(path, None)
+        elif operation.kind is Kind.SET and path in tree:
+            tree[path].options = operation.options
+        elif operation.kind is Kind.RENAME and operation.source in tree:
+            moved = tree[path] = tree.pop(operation.source)
+            moved.path, moved.options = path, operation.options
+        elif operation.kind is Kind.RENAME:
+            tree.pop(path, None)  # what the store has takes its place
+            self._moves.append(operation)
+        elif operation.kind is Kind.RENAME_TREE:
+            return self._move_tree(operation)
+        return [tree[path]] if path in tree else []
 
-def _refuse(candidate: Candidate, operation: Operation) -> None:
-    if operation.state is State.PARKED:
-        candidate.refused = True
-        candidate.error = operation.error
+    def _move_tree(self, operation: Operation) -> list[Candidate]:
+        if not operation.copied:
+            self._moves.append(operation)
+        moved = [self.tree.pop(old) for old in list(self.tree) if is_within(old, operation.source)]
+        for one in moved:
+            one.path = operation.path + one.path[len(operation.source) :]
+            self.tree[one.path] = one
+        return moved
+
+    def _candidate(self, operation: Operation, before: Candidate | None) -> Candidate:
+        made = Candidate(
+            path=operation.path, options=operation.options, directory=operation.directory, body=operation.body
+        )
+        staged = operation.committed
+        if staged is not None:
+            made.layers, made.base_key = [staged], self._stored_at(operation.path)
+            made.base = operation.base.version or operation.lost
+            if before is not None and before.layers:  # what shows through is the file as it was before
+                made.layers += before.layers
+                made.base_key, made.base = before.base_key, before.base
+        return made
+
+    def _stored_at(self, path: str) -> str:
+        """Where the store has what is to be moved to a path."""
+        for move in reversed(self._moves):
+            if path == move.path or (move.directory and is_within(path, move.path)):
+                path = move.source + path[len(move.path) :]
+        return path
 
 
 async def rescue(

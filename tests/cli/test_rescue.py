@@ -66,6 +66,26 @@ def test_what_was_replaced_by_a_stored_file_is_not_copied() -> None:
     assert [layer.file_id for layer in one.layers] == [2]
 
 
+MOVES = {
+    "file": Operation(kind=Kind.RENAME, source="old/f", path="new/f", state=State.PARKED, error="403"),
+    "tree": Operation(
+        kind=Kind.RENAME_TREE, source="old", path="new", directory=True, state=State.PARKED, error="403"
+    ),
+}
+
+
+@pytest.mark.parametrize("moved", MOVES)
+def test_what_waits_for_a_refused_move_is_refused_and_its_base_is_where_it_was(moved: str) -> None:
+    (one,) = find(MOVES[moved], put("new/f"), put("other"))
+    assert (one.path, one.error, one.base_key, one.base) == ("new/f", "403", "old/f", BASE.version)
+
+
+def test_what_waits_for_refused_attributes_is_refused() -> None:
+    refused = Operation(kind=Kind.SET, path="a", state=State.PARKED, error="403")
+    (one,) = find(refused, put("a"))
+    assert (one.path, one.error) == ("a", "403")
+
+
 def test_later_writes_lie_over_earlier_ones() -> None:
     (one,) = find(put("a", 1, parked=True), put("a", 2))
     assert [layer.file_id for layer in one.layers] == [2, 1]
