@@ -250,7 +250,7 @@ class Ledger:
         parked = [operation for operation in self._book.order if operation.state is State.PARKED]
         for operation in parked:
             operation.state = State.SENT
-            operation.attempts = 0
+            operation.attempts = operation.faults = 0
             operation.not_before = 0.0
             self._book.write(operation)
             self._book.ready.add(operation)

@@ -97,6 +97,8 @@ class Operation:
         held: a program is still writing: do not start.
         position: how far the journal has to be durable before it is sent.
         not_before: trio time before which it is not started, to let changes settle.
+        attempts: those that failed.
+        faults: of these, those that did not fail because the store was away.
     """
 
     kind: Kind
@@ -120,6 +122,7 @@ class Operation:
     position: int = 0
     not_before: float = 0.0
     attempts: int = 0
+    faults: int = 0
     error: str = ""
 
     @property

@@ -101,10 +101,14 @@ class Outcomes:
         now = trio.current_time()
         if isinstance(error, AWAY):
             self.outage.failed(now, text)
-        elif operation.attempts >= HOPELESS_ATTEMPTS:
-            log.error("%s %r fails again and again and is parked: %s", operation.kind, operation.path, text)
-            self._park(operation, text)
-            return
+        else:
+            operation.faults += 1
+            if operation.faults > HOPELESS_ATTEMPTS:
+                log.error(
+                    "%s %r fails again and again and is parked: %s", operation.kind, operation.path, text
+                )
+                self._park(operation, text)
+                return
         self.last_error = text
         self._progress.retry_later(operation, now + back_off_s(operation.attempts), text)
         log.info("%s %r will be tried again: %s", operation.kind, operation.path, text)

@@ -121,7 +121,7 @@ def _go_behind(book: Book, parked: Operation, tree: Operation) -> None:
         book.revoke(parked)
         parked.path, parked.source, parked.made = moved.path, moved.source, moved.made
         parked.state = State.SENT
-        parked.attempts = 0
+        parked.attempts = parked.faults = 0
         book.append(parked)
     log.info("%s %r, which was refused, waits for the rename of its directory", parked.kind, parked.path)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from objfs.errors import PermissionDeniedError
+from objfs.errors import NotFoundError, PermissionDeniedError, UnavailableError
 from objfs.upload.operations import ROOT_MARKER_KEY, State
 from tests.sim.model import Op
 from tests.sim.store import Weather
@@ -306,5 +306,27 @@ def test_a_removal_that_came_to_nothing_is_over_whatever_becomes_of_others(tmp_p
         assert await parked(at) == ["g"]
         assert [one.path for one in at.mount.journal.load()] == ["g"]
         assert at.store.objects() == theirs
+
+    play(tmp_path, scene)
+
+
+def test_what_waited_for_the_store_is_not_hopeless_for_that(tmp_path: Path) -> None:
+    """The upload that it had begun before it went away is gone when it is back."""
+
+    async def scene(at: Scene) -> None:
+        back_at = 300.0
+
+        def check(name: str, key: str) -> None:
+            if key != "g" or name == "CREATE":
+                return
+            if trio.current_time() < back_at:
+                raise UnavailableError("Away.", key=key)
+            if name == "PART" and trio.current_time() < back_at + 30:
+                raise NotFoundError("There is no such upload.", key=key)
+
+        at.store.before_request = check
+        await at.write("g", LARGE, new=True)
+        assert await at.settle() == {"f": b"theirs 0", "g": LARGE}
+        assert trio.current_time() > back_at
 
     play(tmp_path, scene)
