@@ -81,13 +81,15 @@ class Durability:
             busy_too: also of files that are being written to right now.
         """
         volatile = _volatile(one for one in self._ledger if busy_too or not one.held)
-        if len(volatile) > SINGLY_MAX:
-            await trio.to_thread.run_sync(_syncfs, self._staging_path)
-            await self._mark(volatile)
-        else:
-            await self._sync_each(volatile)
-        if not self._ledger.journal.is_durable:
-            await self.sync_journal()
+        try:
+            if len(volatile) > SINGLY_MAX:
+                await trio.to_thread.run_sync(_syncfs, self._staging_path)
+                await self._mark(volatile)
+            else:
+                await self._sync_each(volatile)
+        finally:
+            if not self._ledger.journal.is_durable:
+                await self.sync_journal()
 
     async def _sync_each(self, volatile: list[_Volatile]) -> None:
         if not volatile:
@@ -95,8 +97,10 @@ class Durability:
         with contextlib.ExitStack() as pins:
             for one in volatile:
                 pins.enter_context(one.staged.pinned())
-            await trio.to_thread.run_sync(_sync_data, [one.staged for one in volatile])
-            await self._mark(volatile)
+            errors = await trio.to_thread.run_sync(_sync_data, [one.staged for one in volatile])
+            await self._mark([one for one in volatile if one.staged not in errors])
+        for error in errors.values():
+            raise error
 
     async def _mark(self, volatile: list[_Volatile]) -> None:
         """Journal what is durable now: what each file held before it was synced."""
@@ -131,9 +135,15 @@ def _volatile(operations: Iterable[Operation]) -> list[_Volatile]:
     ]
 
 
-def _sync_data(files: list[StagedFile]) -> None:
+def _sync_data(files: list[StagedFile]) -> dict[StagedFile, OSError]:
+    """Make each durable; returns those of which that failed, and why."""
+    errors: dict[StagedFile, OSError] = {}
     for staged in files:
-        staged.sync_data()
+        try:
+            staged.sync_data()
+        except OSError as error:
+            errors[staged] = error
+    return errors
 
 
 def _syncfs(path: Path) -> None:

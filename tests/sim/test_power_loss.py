@@ -18,6 +18,7 @@ from objfs.errors import PermissionDeniedError, StaleVersionError, UnavailableEr
 from objfs.upload.ledger import Ledger
 from objfs.upload.operations import State
 from objfs_cache.journal import JournalError
+from objfs_cache.staged import StagedFile
 from tests.sim.client import ROOT, Client
 from tests.sim.model import Op
 from tests.sim.mounting import Caches, MountOptions, mounted, run
@@ -239,6 +240,30 @@ def test_a_sync_that_the_journal_refused_is_made_up_for_by_the_next(tmp_path: Pa
         answer_again(at)
         assert await shows(at, "new") == b"synced"
         assert await drained(at) == {"big": BIG, "new": b"synced"}
+
+    with machine(tmp_path) as one:
+        one.live(before)
+        one.live(after)
+
+
+def test_a_file_that_the_disk_does_not_take_leaves_no_other_unsynced(tmp_path: Path) -> None:
+    sync = StagedFile.sync_data
+
+    def failing(staged: StagedFile) -> None:
+        if staged.file_id == 2:
+            raise OSError(errno.EIO, "bad block")
+        sync(staged)
+
+    async def before(at: Scene) -> None:
+        hold_up(at, "a", "b", "c")
+        with mock.patch.object(StagedFile, "sync_data", failing):
+            for name in "abc":
+                await at.write(name, name.encode(), new=True)
+            await trio.sleep(12.0)
+
+    async def after(at: Scene) -> None:
+        answer_again(at)
+        assert [await shows(at, name) for name in "abc"] == [b"a", None, b"c"]
 
     with machine(tmp_path) as one:
         one.live(before)
