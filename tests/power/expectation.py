@@ -99,9 +99,11 @@ class History:
                     past.emptied.append(done)
         self.states.append(state)
 
-    def paths(self) -> set[str]:
-        """Every path that ever was."""
-        return {path for state in self.states for path in state}
+    def under(self, path: str, begun: int) -> set[bytes]:
+        """Contents, but for nothing, that a path has had: what waits for its upload shows again."""
+        numbers = {state[path][1] for state in self.states[: begun + 1] if path in state}
+        pasts = [self.pasts[number] for number in numbers if number in self.pasts]
+        return {content for past in pasts for content in past.contents.values() if content}
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Seen:
     Attributes:
         entries: kind and content by path; content is None where reading failed.
         torn: paths whose bytes the mount says are lost.
-        stored: contents of all objects when the power was lost.
+        stored: contents of all objects until the power was lost.
     """
 
     entries: Mapping[str, tuple[str, bytes | None]]
@@ -156,7 +158,7 @@ def _judge_file(
     if path in seen.torn:
         if not past.may_be_torn(done, begun) and content not in past.possible(done, begun):
             return [f"was synced, is told to be lost, and reads as {short(content or b'')}"]
-        if content is not None and content not in seen.stored and not _was(past, content):
+        if content is not None and content not in seen.stored | history.under(path, begun):
             return [f"is told to be lost, and reads as {short(content)}"]
         return []
     if content is None:
@@ -165,11 +167,6 @@ def _judge_file(
     if content in possible or (past.synced and is_mix(content, possible)):
         return []
     return [f"holds {short(content)}, may hold {' or '.join(map(short, possible))}"]
-
-
-def _was(past: Past, content: bytes) -> bool:
-    """Whether the file had it before, where that is what still waits for its upload."""
-    return bool(content) and content in past.contents.values()
 
 
 def is_mix(content: bytes, possible: list[bytes]) -> bool:

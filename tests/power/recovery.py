@@ -12,7 +12,7 @@ import trio
 
 import objfs_cache.journal
 from objfs.errors import StaleVersionError, first_error
-from objfs.upload.operations import ROOT_MARKER_KEY, State
+from objfs.upload.operations import ROOT_MARKER_KEY, Kind, State
 from tests.power.disk import write_state
 from tests.power.expectation import Seen, judge, short
 from tests.sim.client import Client
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from objfs_cache.journal import Record
     from tests.power.expectation import History
     from tests.power.shop import Shop
     from tests.sim.mounting import Mount
@@ -33,11 +34,12 @@ READ_S = 60.0  # as the deadline of a handler
 
 @dataclass(frozen=True)
 class Moment:
-    """A cut: how far the program and the store were."""
+    """A cut: how far the program and the store were, and all contents that the store had until then."""
 
     done: int
     begun: int
     shop: Shop
+    stored: frozenset[bytes]
 
 
 def wrong_after(
@@ -89,8 +91,7 @@ class _Check:
             self._judge_store(mount, seen)
 
     async def _judge(self, mount: Mount, when: str) -> Seen:
-        stored = frozenset(thing.data for thing in self.moment.shop.things.values())
-        seen = await _walk(mount, stored)
+        seen = await _walk(mount, self.moment.stored)
         wrong = judge(self.history, self.moment.done, self.moment.begun, seen)
         if wrong:
             self.wrong += [f"{when}:", *wrong]
@@ -133,9 +134,23 @@ async def _entry(client: Client, path: str) -> tuple[str, bytes | None]:
     return "file", None
 
 
+def _torn(rows: list[Record]) -> frozenset[str]:
+    """Names under which the journal says that bytes are lost, after all that waits."""
+    found: set[str] = set()
+    for row in rows:
+        if row.kind == Kind.RENAME and row.source in found:
+            found.remove(row.source)
+            found.add(row.path)
+        elif row.staged is not None and row.staged.torn:
+            found.add(row.path)
+        elif row.kind in (Kind.PUT, Kind.DELETE, Kind.RENAME):
+            found.discard(row.path)
+    return frozenset(found)
+
+
 async def _walk(mount: Mount, stored: frozenset[bytes]) -> Seen:
     client = Client(mount.filesystem)
-    torn = frozenset(row.path for row in mount.journal.load() if row.staged is not None and row.staged.torn)
+    torn = _torn(mount.journal.load())
     entries: dict[str, tuple[str, bytes | None]] = {}
     stack = [""]
     while stack:

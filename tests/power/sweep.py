@@ -119,7 +119,8 @@ def cuts(
             is_special = telling_every is not None and is_telling(step, recording.history)
             if dice.randrange((telling_every or every) if is_special else every):
                 continue
-            moment = Moment(done, begun, recording.shops[shop])
+            stored = {thing.data for one in recording.shops[: shop + 1] for thing in one.things.values()}
+            moment = Moment(done, begun, recording.shops[shop], frozenset(stored))
             for fate in (*(one for one in Fate if one not in CHANCES), *CHANCES * by_chance):
                 state = disk.after_power_loss(fate, dice)
                 identity = hash((tuple(sorted(state.items())), done, begun, shop))
