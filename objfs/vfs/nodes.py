@@ -345,9 +345,11 @@ class Tree:
             if node.remote_key == node.parent.prefix + node.name:
                 node.remote_key = None
                 self.displaced.discard(node)
-        elif isinstance(node, DirectoryNode) and not node.parent.is_displaced:
-            if node.origin != f"{node.parent.prefix}{node.name}/":
-                return
+        elif (
+            isinstance(node, DirectoryNode)
+            and node.origin == f"{node.path}/"
+            and not node.parent.is_displaced
+        ):
             node.origin = None
             self.displaced.discard(node)
 

@@ -24,6 +24,7 @@ from tests.sim.test_conflicts import Scene, play
 from tests.unit.codec.objects import compressed
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
 ROOT = 1
@@ -66,41 +67,41 @@ def test_many_names_of_a_large_directory_are_told_by_listings(tmp_path: Path) ->
     play(tmp_path, scene)
 
 
-async def _others_change_attributes(store: SimulatedStore, client: Client) -> None:
+def _others_change_attributes(tmp_path: Path, scene: Callable[[Scene], Awaitable[None]]) -> None:
     """Of a file that our program has open; a listing tells that something was changed, not what."""
-    await client.apply(Op("open", "f", slot=1, flags=os.O_RDWR))
-    await trio.sleep(10.0)
-    store.memory.put("f", b"theirs", options=PutOptions(metadata={"mode": str(0o100600)}))
-    await trio.sleep(10.0)
-    await client.apply(Op("list"))
+
+    async def main() -> None:
+        store = SimulatedStore(dice=random.Random(1), content_etags=True)
+        store.write_foreign("f", b"theirs")
+        store.write_foreign("d/g", b"theirs")
+        async with mounted(store, tmp_path / "cache") as mount:
+            client = Client(mount.filesystem)
+            await client.apply(Op("open", "f", slot=1, flags=os.O_RDWR))
+            await trio.sleep(10.0)
+            store.memory.put("f", b"theirs", options=PutOptions(metadata={"mode": str(0o100600)}))
+            await trio.sleep(10.0)
+            await client.apply(Op("list"))
+            await scene(Scene(store, mount, client))
+
+    run(1, main)
 
 
 def test_a_file_that_is_written_is_shown_whatever_a_listing_told(tmp_path: Path) -> None:
-    async def main() -> None:
-        store = SimulatedStore(dice=random.Random(1), content_etags=True)
-        store.write_foreign("f", b"theirs")
-        async with mounted(store, tmp_path / "cache") as mount:
-            client = Client(mount.filesystem)
-            await _others_change_attributes(store, client)
-            await client.apply(Op("write", slot=1, data=b"ours!!"))
-            assert await client.apply(Op("stat", "f")) == ("file", 0o644, 6)
-            await client.apply(Op("close", slot=1))
-            assert await client.apply(Op("stat", "f")) == ("file", 0o644, 6)
+    async def scene(at: Scene) -> None:
+        await at.client.apply(Op("write", slot=1, data=b"ours!!"))
+        assert await at.client.apply(Op("stat", "f")) == ("file", 0o644, 6)
+        await at.client.apply(Op("close", slot=1))
+        assert await at.client.apply(Op("stat", "f")) == ("file", 0o644, 6)
 
-    run(1, main)
+    _others_change_attributes(tmp_path, scene)
 
 
 def test_attributes_of_an_open_file_change_what_is_there_now(tmp_path: Path) -> None:
-    async def main() -> None:
-        store = SimulatedStore(dice=random.Random(1), content_etags=True)
-        store.write_foreign("f", b"theirs")
-        async with mounted(store, tmp_path / "cache") as mount:
-            client = Client(mount.filesystem)
-            await _others_change_attributes(store, client)
-            await mount.filesystem.setattr(client.handles[1][1], SetAttributes(mtime_ns=10**18))
-            assert await client.apply(Op("stat", "f")) == ("file", 0o600, 6)
+    async def scene(at: Scene) -> None:
+        await at.mount.filesystem.setattr(at.client.handles[1][1], SetAttributes(mtime_ns=10**18))
+        assert await at.client.apply(Op("stat", "f")) == ("file", 0o600, 6)
 
-    run(1, main)
+    _others_change_attributes(tmp_path, scene)
 
 
 @pytest.mark.parametrize("year", [1, 1800, 2200, 9999])
@@ -124,24 +125,18 @@ def test_a_time_is_shown_as_it_will_be_kept(tmp_path: Path, year: int) -> None:
 
 @pytest.mark.parametrize("path", ["f", "d"])
 def test_what_is_in_use_and_was_replaced_still_has_a_type(path: str, tmp_path: Path) -> None:
-    async def main() -> None:
-        store = SimulatedStore(dice=random.Random(1), content_etags=True)
-        store.write_foreign("f", b"theirs")
-        store.write_foreign("d/g", b"theirs")
-        async with mounted(store, tmp_path / "cache") as mount:
-            client = Client(mount.filesystem)
-            await _others_change_attributes(store, client)
-            if path == "d":
-                await client.apply(Op("stand", "d"))
-            for _ in range(2):
-                await trio.sleep(10.0)
-                await client.apply(Op("list"))
-                store.write_foreign("f", b"theirs again")
-                store.memory.delete(["d/g"])
-            ino = client.handles[1][1] if path == "f" else client.standing
-            assert (await mount.filesystem.getattr(ino)).mode
+    async def scene(at: Scene) -> None:
+        if path == "d":
+            await at.client.apply(Op("stand", "d"))
+        for _ in range(2):
+            await trio.sleep(10.0)
+            await at.client.apply(Op("list"))
+            at.store.write_foreign("f", b"theirs again")
+            at.store.memory.delete(["d/g"])
+        ino = at.client.handles[1][1] if path == "f" else at.client.standing
+        assert (await at.mount.filesystem.getattr(ino)).mode
 
-    run(1, main)
+    _others_change_attributes(tmp_path, scene)
 
 
 def test_a_page_without_keys_ends_no_directory(tmp_path: Path) -> None:

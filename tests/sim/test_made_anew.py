@@ -15,7 +15,7 @@ from tests.sim.mounting import Caches, MountOptions, mounted, run
 from tests.sim.store import FAIR, SimulatedStore, Weather
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 OBJECTS = {"a/": b"", "a/b/": b"", "a/b/old": b"O", "q/": b"", "q/f": b"F"}
@@ -67,9 +67,7 @@ def test_is_empty_after_a_restart(tmp_path: Path, scene: str) -> None:
     operations, wanted = SCENES[scene]
 
     async def main() -> None:
-        store = SimulatedStore(dice=random.Random(1))
-        for key, data in OBJECTS.items():
-            store.memory.put(key, data)
+        store = _stored()
         caches = Caches(tmp_path)
         async with mounted(store, caches.path, MountOptions(delay_s=3600.0)) as mount:
             client = Client(mount.filesystem)
@@ -95,9 +93,7 @@ def test_is_empty_although_a_file_in_it_was_stored_elsewhere(tmp_path: Path) -> 
     wanted = {"a", "a/g", "q", "q/f", "x", "x/b", "x/b/old"}
 
     async def main() -> None:
-        store = SimulatedStore(dice=random.Random(1), before_request=_refuse_copies)
-        for key, data in OBJECTS.items():
-            store.memory.put(key, data)
+        store = _stored(_refuse_copies)
         async with mounted(
             store, tmp_path / "cache", MountOptions(delay_s=0.0, metadata_ttl_s=TTL_S)
         ) as mount:
@@ -145,9 +141,7 @@ def test_its_content_is_found_after_what_is_above_went_and_came_back(
     made, moved, wanted = LATER[scene]
 
     async def main() -> None:
-        store = SimulatedStore(dice=random.Random(1), before_request=_refuse_deletes)
-        for key, data in OBJECTS.items():
-            store.memory.put(key, data)
+        store = _stored(_refuse_deletes)
         async with mounted(
             store, tmp_path / "cache", MountOptions(delay_s=0.0, metadata_ttl_s=TTL_S)
         ) as mount:
@@ -170,6 +164,17 @@ def test_its_content_is_found_after_what_is_above_went_and_came_back(
     run(1, main)
 
 
+def _allow(name: str, key: str) -> None:
+    pass
+
+
+def _stored(before_request: Callable[[str, str], None] = _allow) -> SimulatedStore:
+    store = SimulatedStore(dice=random.Random(1), before_request=before_request)
+    for key, data in OBJECTS.items():
+        store.memory.put(key, data)
+    return store
+
+
 def _refuse_copies(name: str, key: str) -> None:
     if name.startswith("COPY"):
         raise UnavailableError("No copies now.", key=key)
@@ -183,7 +188,3 @@ def _refuse_deletes(name: str, key: str) -> None:
 def _refuse_changes(name: str, key: str) -> None:
     if not name.startswith(("HEAD", "GET", "LIST")):
         raise UnavailableError("No changes now.", key=key)
-
-
-def _allow(name: str, key: str) -> None:
-    pass

@@ -70,6 +70,14 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         yield Machine(boot_id, Caches(tmp_path), store)
 
 
+async def write_synced(at: Scene, path: str) -> None:
+    """Our program makes a file, and has it made durable."""
+    await at.client.apply(Op("create", path, slot=1, flags=os.O_RDWR))
+    await at.client.apply(Op("write", slot=1, data=b"synced"))
+    await at.client.apply(Op("fsync", slot=1))
+    await at.client.apply(Op("close", slot=1))
+
+
 async def shows(at: Scene, path: str) -> bytes | None:
     """What a program reads there at once; None is EIO."""
     with trio.fail_after(5):
@@ -180,10 +188,7 @@ def test_what_was_synced_over_a_renamed_loss_is_sent(tmp_path: Path) -> None:
         await at.write("new", b"lost", new=True)
         await trio.sleep(3.0)
         await at.do("rename", "new", "big")
-        await at.client.apply(Op("create", "other", slot=1, flags=os.O_RDWR))
-        await at.client.apply(Op("write", slot=1, data=b"synced"))
-        await at.client.apply(Op("fsync", slot=1))
-        await at.client.apply(Op("close", slot=1))
+        await write_synced(at, "other")
         await at.do("rename", "other", "big")
         await at.mount.filesystem.fsyncdir()
 
@@ -208,10 +213,7 @@ def test_what_was_synced_under_the_old_name_of_a_renamed_loss_stays(tmp_path: Pa
         await at.write("log", b"lost", new=True)
         await trio.sleep(3.0)
         await at.do("rename", "log", "log.1")
-        await at.client.apply(Op("create", "log", slot=1, flags=os.O_RDWR))
-        await at.client.apply(Op("write", slot=1, data=b"synced"))
-        await at.client.apply(Op("fsync", slot=1))
-        await at.client.apply(Op("close", slot=1))
+        await write_synced(at, "log")
 
     async def after(at: Scene) -> None:
         answer_again(at)
@@ -417,10 +419,7 @@ def test_a_loss_does_not_hide_what_was_synced_below_it(tmp_path: Path) -> None:
 
     async def before(at: Scene) -> None:
         hold_up(at, "new")
-        await at.client.apply(Op("create", "new", slot=1, flags=os.O_RDWR))
-        await at.client.apply(Op("write", slot=1, data=b"synced"))
-        await at.client.apply(Op("fsync", slot=1))
-        await at.client.apply(Op("close", slot=1))
+        await write_synced(at, "new")
         await trio.sleep(3.0)
         await at.patch("new", 3, b"lost")
         await at.mount.filesystem.fsyncdir()
