@@ -49,8 +49,12 @@ class Mirror:
             if self.may_update(directory, name, begun_at):
                 self.show_directory(directory, name, begun_at)
         self._take_marker(directory, listing)
-        if not complete:
-            return
+        if complete:
+            self._complete(directory, listing)
+
+    def _complete(self, directory: DirectoryNode, listing: Listing) -> None:
+        """There is nothing but what the listing told."""
+        begun_at = listing.begun_at
         for name in list(directory.children):
             seen = name in listing.files or name in listing.folders
             lags = listing.may_lag(directory.children[name])
@@ -80,7 +84,7 @@ class Mirror:
     def show_file(self, parent: DirectoryNode, name: str, info: ObjectInfo, at: float) -> None:
         """Put in what the store told of an object: the known version, or a new inode."""
         node = parent.children.get(name)
-        if isinstance(node, DirectoryNode) and is_ours(node):
+        if isinstance(node, DirectoryNode) and not self.may_vanish(node, at):
             return
         if node is None and _is_expired_still(parent, name, info):
             return
@@ -131,8 +135,12 @@ class Mirror:
     def vanish(self, parent: DirectoryNode, name: str, begun_at: float) -> None:
         """Put in that the store has nothing of that name."""
         node = parent.children.get(name)
-        if node is not None and not is_ours(node) and node.changed_at <= begun_at:
+        if node is not None and self.may_vanish(node, begun_at):
             self.supersede(node)
+
+    def may_vanish(self, node: Node, begun_at: float) -> bool:
+        """Whether nothing of ours keeps a node for which the store has had nothing since `begun_at`."""
+        return not is_ours(node) and node.changed_at <= begun_at
 
     def supersede(self, node: Node) -> None:
         """Somebody else replaced or removed what the node, and all below it, stands for."""

@@ -96,14 +96,19 @@ class Walks:
         return taken
 
     def _walked_to(self, top: DirectoryNode, prefix: str, begun_at: float) -> DirectoryNode | None:
-        """The directory whose content the store has at a prefix, if it is still where its name says."""
+        """The directory whose content the store has at a prefix, if it is still where its name says.
+
+        Names that were removed before it was made are unknown in it: what is older is not for it.
+        """
         node, at = top, top.prefix
         for part in prefix[len(at) : -1].split("/"):
             if part not in node.children:
                 self._discover(node, part, begun_at)
             child = node.children.get(part)
             at += f"{part}/"
-            if not isinstance(child, DirectoryNode) or child.prefix != at or child.local:
+            if not isinstance(child, DirectoryNode) or child.prefix != at:
+                return None
+            if child.local or child.changed_at > begun_at:  # perhaps it was made since
                 return None
             node = child
         return node
