@@ -39,10 +39,12 @@ class Server:
     Attributes:
         endpoint: `http://host:port`.
         ours: it was started by us, takes our credentials and vanishes with its data.
+        disk: where a MinIO keeps its buckets.
     """
 
     endpoint: str
     ours: bool = True
+    disk: Path | None = None
 
     @property
     def host(self) -> str:
@@ -89,7 +91,7 @@ def minio_server() -> Iterator[Server]:
         arguments = ["server", "--quiet", "--address", address, "--console-address", console, str(disk)]
         command = [str(build_minio()), *arguments]
         with _process(command, environment, folder, f"http://{address}/minio/health/ready"):
-            yield Server(endpoint=f"http://{address}")
+            yield Server(endpoint=f"http://{address}", disk=disk)
 
 
 @contextmanager

@@ -15,14 +15,14 @@ import trio
 from objfs.errors import NotFoundError, ObjectStoreError, StaleVersionError
 from objfs.store.listing import MAX_PAGE_KEYS
 from objfs.store.parallel import for_each
-from objfs.vfs.expiring import PROVE_AT_ONCE, Expiring
+from objfs.vfs.expiring import Expiring
 from objfs.vfs.freshness import Freshness
 from objfs.vfs.last_known import LastKnown
 from objfs.vfs.listings import Listing
 from objfs.vfs.mirror import Kernel, Mirror
 from objfs.vfs.names import RESERVED_ROOT, is_showable
 from objfs.vfs.nodes import NEVER, DirectoryNode, FileNode, Node, Tree
-from objfs.vfs.proving import Prover
+from objfs.vfs.proving import PROVE_AT_ONCE, Prover
 from objfs.vfs.walking import Walks
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ PROVE_TRIES = 5  # another version may take the name while one is being looked a
 BURST_AFTER = 8  # so many probes of one directory, one soon after the other, and it is listed
 BURST_PER_PAGE = 2  # and so many more for each page that the listing will have
 BURST_WITHIN_S = 1.0
+FOLDERS_PROVEN = 1000  # most of one listing, before it is shown; further ones when they are asked for
 ABSENT_MAX = 10_000  # remembered negative answers per directory
 
 
@@ -230,6 +231,8 @@ class Directories:
             token = page.next_page
             if token is None or pages == max_pages:
                 break
+        if not self._store.capabilities.file_over_prefix:
+            await self.prover.prove_folders(prefix, self._doubtful(directory, listing), listing)
         if directory.prefix != prefix or self._tree.has_moved(prefix, since=moves):
             return False
         directory.large = pages > 1 or token is not None
@@ -237,6 +240,15 @@ class Directories:
         if token is None:
             await self._ask_for_ours(directory, listing)
         return True
+
+    def _doubtful(self, directory: DirectoryNode, listing: Listing) -> list[str]:
+        """Folders that nothing may be in, as far as that is known."""
+        known = {
+            name
+            for name, child in directory.children.items()
+            if isinstance(child, DirectoryNode) and self.freshness.is_fresh(child)
+        }
+        return sorted(listing.folders - known)[:FOLDERS_PROVEN]
 
     async def _ask_for_ours(self, directory: DirectoryNode, listing: Listing) -> None:
         """Ask for what we wrote lately and the listing lacks: some stores' listings come behind."""

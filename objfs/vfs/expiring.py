@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from objfs.store.parallel import for_each
 from objfs.vfs.nodes import DirectoryNode, FileNode
+from objfs.vfs.proving import PROVE_AT_ONCE
 from objfs.vfs.treated import has_expired
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from objfs.vfs.last_known import LastKnown
     from objfs.vfs.mirror import Mirror
     from objfs.vfs.proving import Prover
-
-PROVE_AT_ONCE = 32  # as many requests as a mount has at a time
 
 
 class Expiring:

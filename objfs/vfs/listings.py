@@ -23,6 +23,8 @@ class Listing:
     folders: set[str] = field(default_factory=set)
     marker: ObjectInfo | None = None
     hidden: int = 0
+    proven: dict[str, ObjectInfo | None] = field(default_factory=dict)
+    """The markers, or that there is none, of folders that were looked at."""
 
     def add_key(self, prefix: str, info: ObjectInfo) -> None:
         """Count an object directly below the prefix."""

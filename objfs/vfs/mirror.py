@@ -47,7 +47,10 @@ class Mirror:
                 self.show_file(directory, name, info, begun_at)
         for name in listing.folders:
             if self.may_update(directory, name, begun_at):
-                self.show_directory(directory, name, begun_at)
+                node = self.show_directory(directory, name, begun_at)
+                is_there = node.prefix == f"{directory.prefix}{name}/"
+                if name in listing.proven and is_there and not node.proven:
+                    self.prove_directory(node, listing.proven[name], begun_at)
         self._take_marker(directory, listing)
         if complete:
             self._complete(directory, listing)

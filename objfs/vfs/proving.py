@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.errors import NotFoundError, ObjectStoreError
-from objfs.vfs.nodes import DirectoryNode, Node, Tree
+from objfs.store.parallel import for_each
+from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from objfs.store.protocol import AsyncObjectStore
+    from objfs.store.values import ObjectInfo
+    from objfs.vfs.listings import Listing
     from objfs.vfs.mirror import Mirror
 
 log = logging.getLogger(__name__)
 
+PROVE_AT_ONCE = 32  # as many requests as a mount has at a time
 STAT_AHEAD = (8, 256)  # first and greatest number of entries proven ahead of the one asked for
 
 
@@ -65,22 +69,48 @@ class Prover:
         finally:
             self._proving.pop(node).set()
 
+    async def prove_folders(self, prefix: str, names: Iterable[str], listing: Listing) -> None:
+        """Look at folders that a listing told, where it may tell such as nothing is in: those it loses."""
+
+        async def look_at(name: str) -> None:
+            marker = await self._head(f"{prefix}{name}/")
+            if marker is None and await self._is_hollow(f"{prefix}{name}/"):
+                listing.folders.discard(name)
+            else:
+                listing.proven[name] = marker
+
+        await for_each(names, look_at, at_once=PROVE_AT_ONCE)
+
+    async def _head(self, key: str) -> ObjectInfo | None:
+        try:
+            return await self._store.head(key)
+        except NotFoundError:
+            return None
+
+    async def _is_hollow(self, prefix: str) -> bool:
+        """Whether nothing is below a prefix that has no marker, although a listing told it.
+
+        MinIO leaves folders on its disks when a client dies in the middle of an upload. Only listings with a
+        delimiter tell them.
+        """
+        if self._store.capabilities.file_over_prefix:
+            return False
+        return not (await self._store.list(prefix, max_keys=1)).objects
+
     async def _prove_one(self, node: Node) -> None:
         begun_at, key, moves = trio.current_time(), node.key, self._tree.moves
-        try:
-            info = await self._store.head(key)
-        except NotFoundError:
-            info = None
+        info = await self._head(key)
+        is_nothing = info is None and (isinstance(node, FileNode) or await self._is_hollow(key))
         parent = node.parent
         if node.key != key or self._tree.has_moved(key, since=moves):
             return  # it was moved meanwhile: nothing was learnt
         if parent is None or node.proven or not self._mirror.may_update(parent, node.name, begun_at):
             return
-        if isinstance(node, DirectoryNode):
-            self._mirror.prove_directory(node, info, begun_at)
-        elif info is None:
+        if is_nothing and self._mirror.may_vanish(node, begun_at):
             self._mirror.vanish(parent, node.name, begun_at)
-        else:
+        elif isinstance(node, DirectoryNode):
+            self._mirror.prove_directory(node, info, begun_at)
+        elif info is not None:
             self._mirror.show_file(parent, node.name, info, begun_at)
 
     def released(self, directory: DirectoryNode) -> None:

@@ -14,8 +14,8 @@ from objfs.read.values import Source
 from objfs.store.parallel import for_each
 from objfs.store.values import MIB, Version
 from objfs.vfs.content import is_regular, object_id
-from objfs.vfs.expiring import PROVE_AT_ONCE
 from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.proving import PROVE_AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

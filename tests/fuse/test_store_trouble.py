@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 import uuid
@@ -50,6 +51,38 @@ def many(minio_bucket: Bucket) -> Bucket:
     for thread in threads:
         thread.join()
     return minio_bucket
+
+
+@pytest.mark.parametrize("kind", ["minio", "s3"])
+def test_folders_that_a_dead_client_left_in_the_store(
+    kind: str, request: pytest.FixtureRequest, minio: Server
+) -> None:
+    bucket: Bucket = request.getfixturevalue(f"{kind}_bucket")
+    for key in ("d/kept/f", "d/other/deep/f", "d/f"):
+        bucket.store.put(key, b"x")
+    assert minio.disk is not None
+    top = minio.disk / bucket.url.removeprefix(f"minio://{minio.host}/").removeprefix("s3://") / "d"
+    for name in ("n1", "n2/n3", "kept/n4"):  # an upload cut short leaves this when its object is deleted
+        (top / name / str(uuid.uuid4())).mkdir(parents=True)
+        next((top / name).iterdir()).joinpath("xl.meta.bkp").write_bytes(b"x")
+    assert "d/n1/" in bucket.store.list("d/", delimiter="/").prefixes
+    with mounted(bucket.url, environment=bucket.environment, metadata_ttl="0s") as mount:
+        folder = mount.path / "d"
+        for _ in range(2):
+            assert sorted(os.listdir(folder)) == ["f", "kept", "other"]
+            assert not (folder / "n1").exists()
+            assert os.listdir(folder / "kept") == ["f"]
+        (folder / "n1").write_bytes(b"a file")
+        (folder / "n2").mkdir()
+        assert os.listdir(folder / "n2") == []
+        mount.drain()
+        assert (folder / "n1").read_bytes() == b"a file"
+        assert os.listdir(folder / "n2") == []
+        done = subprocess.run(["rm", "-r", str(folder)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        mount.drain()
+        assert os.listdir(mount.path) == []
+    assert not bucket.contents()
 
 
 def test_listings_out_of_order(many: Bucket, minio: Server) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.sim import plans
 from tests.sim.others import (
     OthersPlan,
     on_a_bad_disk,
     simulate_others,
     with_a_rival,
+    with_hollow_prefixes,
     with_lives_beside,
     with_moved_folders,
     with_stalls,
@@ -41,10 +43,12 @@ KINDS: dict[str, Run] = {
     "folders": _among(with_moved_folders),
     "rules": _alone(with_rules),
     "cached": _alone(with_cached_blocks),
+    "hollow": _alone(plans.with_hollow_prefixes),
     "rival": _among(with_a_rival),
     "stays": _among(with_stays),
     "forks-and-others": _among(with_lives_beside),
     "disk-and-others": _among(on_a_bad_disk),
+    "hollow-and-others": _among(with_hollow_prefixes),
 }
 
 

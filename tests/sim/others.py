@@ -124,6 +124,12 @@ def with_stays(plan: OthersPlan) -> OthersPlan:
     return replace(plan, stays=True, stale_s=0.0)
 
 
+def with_hollow_prefixes(plan: OthersPlan) -> OthersPlan:
+    """The same, perhaps beside another mount, in a store that keeps folders when all in them is gone."""
+    plan = random.Random(f"hollow {plan.seed}").choice((replace, with_moved_folders, with_a_rival))(plan)
+    return replace(plan, capabilities=replace(plan.capabilities, file_over_prefix=False))
+
+
 def with_a_rival(plan: OthersPlan) -> OthersPlan:
     """The same beside another mount of the store, whose programs do the same; both die at once."""
     dice = random.Random(f"rival {plan.seed}")

@@ -132,6 +132,12 @@ def with_cached_blocks(plan: Plan) -> Plan:
     return replace(plan, options=replace(plan.options, cache_bytes=dice.choice((200_000, 2_000_000))))
 
 
+def with_hollow_prefixes(plan: Plan) -> Plan:
+    """Mostly moves, in a store where folders stay when all in them is gone, and are told by listings."""
+    plan = random.Random(f"hollow {plan.seed}").choice((replace, with_moves, with_forks))(plan)
+    return replace(plan, capabilities=replace(plan.capabilities, file_over_prefix=False))
+
+
 def with_rules(plan: Plan) -> Plan:
     """Files are stored by rules and bear attributes of all kinds; some stores' listings come behind."""
     dice = random.Random(f"rules {plan.seed}")

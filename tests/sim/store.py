@@ -110,6 +110,8 @@ class SimulatedStore:
         violations: what the mount did to others' objects without asking.
         witness: whoever watches who destroys whose versions.
         stale_s: listings show the store as it was up to so long ago.
+        hollow: prefixes that listings with a delimiter tell although nothing is below them; where objects
+            cannot be over prefixes, each object that is deleted leaves one.
     """
 
     dice: random.Random
@@ -126,6 +128,7 @@ class SimulatedStore:
     violations: list[str] = field(default_factory=list)
     witness: Witness | None = None
     stale_s: float = 0.0
+    hollow: set[str] = field(default_factory=set)
     requests: int = 0
     log: Callable[[str], None] = field(default=lambda _line: None)
     before_request: Callable[[str, str], None] = field(default=lambda _name, _key: None)
@@ -169,13 +172,14 @@ class SimulatedStore:
         if self.witness is not None and before is not None:
             self.witness.foreign_delete(before.data)
         self._remember()
-        self.memory.delete([key])
+        self._delete([key])
         self._remember()
 
     def take_over(self, other: SimulatedStore) -> None:
         """Have what another store has."""
         self.memory._objects, self.memory._keys = dict(other.memory._objects), list(other.memory._keys)
         self.memory._serial = copy(other.memory._serial)
+        self.hollow = set(other.hollow)
         self.memory._multipart._uploads = {
             upload_id: replace(upload, parts=dict(upload.parts))
             for upload_id, upload in other.memory._multipart._uploads.items()
@@ -214,10 +218,10 @@ class SimulatedStore:
     async def delete(self, keys: Sequence[str]) -> builtins.list[DeleteFailure]:
         assert 0 < len(keys) <= 1000
         left = list(keys)
-        done = functools.partial(self.memory.delete, left)
+        done = functools.partial(self._delete, left)
         if len(left) > 1 and self.dice.random() < self.weather.refused:  # only some keys fail
             failed = [key for key in left if self.dice.random() < 0.3]
-            await self._request("DELETE", left[0], lambda: self.memory.delete([*set(left) - set(failed)]))
+            await self._request("DELETE", left[0], lambda: self._delete([*set(left) - set(failed)]))
             return [DeleteFailure(key=key, error=ThrottledError("Slow down.", key=key)) for key in failed]
         return await self._request("DELETE", ",".join(keys), done)
 
@@ -240,7 +244,10 @@ class SimulatedStore:
             max_keys=min(max_keys, 7),
             with_metadata=with_metadata and self.capabilities.listing_metadata,
         )
-        return await self._request("LIST", prefix, functools.partial(self._list, call))
+        page_of = functools.partial(self._list, call)
+        if delimiter and page is None:
+            page_of = functools.partial(self._with_hollow, page_of, prefix)
+        return await self._request("LIST", prefix, page_of)
 
     async def copy(
         self,
@@ -262,6 +269,23 @@ class SimulatedStore:
 
         compared = condition != ANY or (source_key == key and source_if_match is not None)
         return await self._request(f"COPY {source_key} to", key, send, conditional=compared)
+
+    def _delete(self, keys: Sequence[str]) -> builtins.list[DeleteFailure]:
+        if not self.capabilities.file_over_prefix:
+            self.hollow.update(f"{key}/" for key in keys if not key.endswith("/"))
+        return self.memory.delete(keys)
+
+    def _with_hollow(self, call: Callable[[], ListPage], prefix: str) -> ListPage:
+        """A listing with the folders that were left behind, as far as no object has taken their place."""
+        page, objects = call(), self.memory._objects
+        told = {
+            prefix + folder[len(prefix) :].partition("/")[0] + "/"
+            for folder in self.hollow
+            if folder.startswith(prefix)
+            and folder != prefix
+            and not any(above in objects for above in _objects_above(folder))
+        }
+        return replace(page, prefixes=tuple(sorted({*page.prefixes, *told})))
 
     # -- multipart and compose ----------------------------------------------------------------------
 
@@ -468,3 +492,9 @@ def _content_etag(data: bytes) -> str:
 def without_conditions(capabilities: Capabilities) -> Capabilities:
     """A store that ignores conditions."""
     return replace(capabilities, put_conditions=False, complete_conditions=False, copy_conditions=False)
+
+
+def _objects_above(folder: str) -> list[str]:
+    """Keys of objects, not of markers, that a folder would be below."""
+    parts = folder.rstrip("/").split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
