@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from objfs.store.values import ListPage
 
 OBJECTS = ("f", *(f"top/{number}/{name}" for number in range(4) for name in ("f", "sub/old")))
-EMPTIED = ("unlink top/3/sub/old", "rmdir top/3/sub", "unlink top/3/f", "rmdir top/3")
-SCENES: dict[str, tuple[str, Sequence[str]]] = {"f": ("", ("unlink f",)), "top/3": ("top/", EMPTIED)}
+EMPTIED = (
+    Op("unlink", "top/3/sub/old"),
+    Op("rmdir", "top/3/sub"),
+    Op("unlink", "top/3/f"),
+    Op("rmdir", "top/3"),
+)
+SCENES: dict[str, tuple[str, Sequence[Op]]] = {"f": ("", (Op("unlink", "f"),)), "top/3": ("top/", EMPTIED)}
 """Directories to be made, with the prefix of the listing and what has to go before."""
 
 
@@ -46,11 +51,10 @@ def test_a_directory_made_since_is_shown_and_empty(tmp_path: Path, made: str) ->
                 page = await listed(asked, delimiter=delimiter, **how)
                 if asked == prefix and bool(delimiter) == (prefix == "") and not late:
                     late += 1
-                    for change in (*removals, f"mkdir {made}"):
-                        if change.startswith("mkdir"):
-                            await mount.uploader.drain()
-                        await Client(mount.filesystem).apply(Op(*change.split()))
-                    await mount.uploader.drain()
+                    for changes in (removals, (Op("mkdir", made),)):
+                        for change in changes:
+                            await Client(mount.filesystem).apply(change)
+                        await mount.uploader.drain()
                 return page
 
             client = Client(mount.filesystem)
