@@ -391,6 +391,11 @@ def _moved(key: str, old_prefix: str, new_prefix: str) -> str:
 
 def is_ours(node: Node) -> bool:
     """Whether a node shows a change that the store has not got yet (its own, or of something below)."""
-    if node.pending() or (isinstance(node, FileNode) and (node.dirty or node.layers)):
-        return True
-    return isinstance(node, DirectoryNode) and any(is_ours(child) for child in node.children.values())
+    stack = [node]  # keys are deeper than Python's own stack
+    while stack:
+        one = stack.pop()
+        if one.pending() or (isinstance(one, FileNode) and (one.dirty or one.layers)):
+            return True
+        if isinstance(one, DirectoryNode):
+            stack.extend(one.children.values())
+    return False

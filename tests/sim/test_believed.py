@@ -233,3 +233,20 @@ def test_what_a_listing_tells_is_not_kept_in_the_cache_for_the_content(tmp_path:
                 assert [(one.path, one.size_bytes) for one in found] == [("d/f", len(CONTENT))]
 
     run(1, main)
+
+
+def test_a_tree_deeper_than_pythons_stack_is_seen_to_be_gone(tmp_path: Path) -> None:
+    key = f"{'a/' * 500}x"
+
+    async def scene(at: Scene) -> None:
+        at.store.write_foreign(key, b"theirs")
+        ino = ROOT
+        for part in key.split("/"):
+            found = await at.mount.filesystem.lookup(ino, part.encode())
+            assert found is not None
+            ino = found.ino
+        at.store.delete_foreign(key)
+        await trio.sleep(10.0)
+        assert await at.client.names("") == ["f"]
+
+    play(tmp_path, scene)
