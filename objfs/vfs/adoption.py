@@ -150,7 +150,7 @@ class Adoption:
         self._tree.displaced.add(node)
         self._tree.settle_place(node)
         if version is None:  # somebody else took the object away, or so; find out what is there now
-            node.checked_at = node.changed_at = NEVER
+            node.checked_at = NEVER
             if node.parent is not None:
                 node.parent.listed_at = NEVER
             return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from objfs.codec.marks import content_version
 from objfs.vfs.attributes import Defaults, decode, default_attributes
 from objfs.vfs.names import RESERVED_ROOT
-from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree, is_ours
+from objfs.vfs.nodes import NEVER, DirectoryNode, FileNode, Node, Tree, is_ours
 
 if TYPE_CHECKING:
     from objfs.store.values import ObjectInfo, Version
@@ -35,6 +35,8 @@ class Mirror:
     def merge(self, directory: DirectoryNode, listing: Listing, *, complete: bool) -> None:
         """Put in what a listing told; `complete`: what it lacks is gone."""
         begun_at = listing.begun_at
+        if directory.told_at > begun_at:
+            return
         if directory.parent is None:
             listing.folders.discard(RESERVED_ROOT)
             listing.files.pop(RESERVED_ROOT, None)
@@ -63,8 +65,10 @@ class Mirror:
             lags = listing.may_lag(directory.children[name])
             if not seen and not lags and self.may_update(directory, name, begun_at):
                 self.vanish(directory, name, begun_at)
-        directory.listed_at = begun_at
-        directory.absent.clear()
+        directory.listed_at = directory.told_at = begun_at
+        directory.absent = {
+            name: asked_at for name, asked_at in directory.absent.items() if asked_at > begun_at
+        }
         directory.expired = {name: one for name, one in directory.expired.items() if name in listing.files}
         directory.gone = {name: until for name, until in directory.gone.items() if until > begun_at}
 
@@ -80,7 +84,9 @@ class Mirror:
         if self._freshness.is_gone(parent, name, begun_at):
             return False
         child = parent.children.get(name)
-        if child is None or isinstance(child, DirectoryNode):
+        if child is None:
+            return max(parent.told_at, parent.absent.get(name, NEVER)) <= begun_at
+        if isinstance(child, DirectoryNode):
             return True
         return child.changed_at <= begun_at and not is_ours(child)
 
@@ -90,6 +96,8 @@ class Mirror:
         if isinstance(node, DirectoryNode) and not self.may_vanish(node, at):
             return
         if node is None and _is_expired_still(parent, name, info):
+            return
+        if isinstance(node, FileNode) and _was_told_since(node, info, at):
             return
         if isinstance(node, FileNode) and node.version == info.version and not _is_open_otherwise(node, info):
             if info.metadata is None and _is_later(info.modified_ns, node.modified_ns):
@@ -101,7 +109,7 @@ class Mirror:
             node = self._tree.new_file(name, attributes)
             node.version = info.version
             self._tree.attach(parent, name, node)
-        node.checked_at = at
+        node.checked_at = max(node.checked_at, at)
         node.modified_ns = info.modified_ns or node.modified_ns
         if info.metadata is not None:
             _learn_content(node, content_version(info))
@@ -118,13 +126,15 @@ class Mirror:
                 name, default_attributes(self._defaults, directory=True, modified_ns=0)
             )
             self._tree.attach(parent, name, node)
-        elif not self._freshness.is_fresh(node):
+        elif node.checked_at <= at and not self._freshness.is_fresh(node):
             node.proven = False
-        node.checked_at = at
+        node.checked_at = max(node.checked_at, at)
         return node
 
     def prove_directory(self, node: DirectoryNode, marker: ObjectInfo | None, at: float) -> None:
         """Put in what the marker tells, or that there is none."""
+        if node.proven and (node.pending() or node.changed_at > at):
+            return  # perhaps we wrote it since
         node.marker = marker is not None
         if marker is not None:
             node.attributes = decode(marker, self._defaults, directory=True)
@@ -142,8 +152,8 @@ class Mirror:
             self.supersede(node)
 
     def may_vanish(self, node: Node, begun_at: float) -> bool:
-        """Whether nothing of ours keeps a node for which the store has had nothing since `begun_at`."""
-        return not is_ours(node) and node.changed_at <= begun_at
+        """Whether nothing of ours, or told later, keeps what the store has not had since `begun_at`."""
+        return max(node.changed_at, node.checked_at) <= begun_at and not is_ours(node)
 
     def supersede(self, node: Node) -> None:
         """Somebody else replaced or removed what the node, and all below it, stands for."""
@@ -162,6 +172,11 @@ def _learn_content(node: FileNode, version: Version) -> None:
     if before is None or before.decoded_bytes != version.decoded_bytes:
         node.object_id = ""
     node.version = version
+
+
+def _was_told_since(node: FileNode, info: ObjectInfo, at: float) -> bool:
+    """Whether the store told of another version, or all of this one, when it was asked later."""
+    return node.checked_at > at and (node.proven or node.version != info.version)
 
 
 def _is_open_otherwise(node: FileNode, info: ObjectInfo) -> bool:

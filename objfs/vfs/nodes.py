@@ -149,7 +149,8 @@ class DirectoryNode(Node):
         absent: names that the store was asked for and has not, with the time of asking.
         expired: names whose object is there and has expired, with its version and its Last-Modified.
         order: names of the last complete listing, as the store ordered them.
-        listed_at: trio time at which the last complete listing was begun.
+        listed_at: trio time at which the last complete listing was begun; NEVER if it is not to be believed.
+        told_at: the same, whatever became of it: what was asked before it tells nothing of other names.
         large: the listing has more than one page.
         hidden: keys below that cannot be shown as files.
         marker: whether the marker object exists, or None if unknown.
@@ -167,6 +168,7 @@ class DirectoryNode(Node):
     expired: dict[str, tuple[Version, int]] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     listed_at: float = NEVER
+    told_at: float = NEVER
     large: bool = False
     hidden: int = 0
     marker: bool | None = None
