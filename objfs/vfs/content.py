@@ -200,7 +200,9 @@ class Contents:
         layer, version = _lacking(node), node.version
         if layer is None or version is None:
             return False
-        data = await self._read_version(node, self.new_stream(), 0, layer.base_limit)
+        data = await self._read_version(
+            node, self.new_stream(), 0, min(layer.base_limit, version.content_bytes)
+        )
         async with node.exclusively():
             if _lacking(node) is not layer:
                 return False
@@ -257,11 +259,17 @@ class Contents:
         return b"".join(chunks)
 
     async def _read_version(self, node: FileNode, stream: ReadStream, offset: int, length: int) -> bytes:
+        """Bytes of the version that the node has, as many as are asked for.
+
+        Raises:
+            StaleVersionError: somebody replaced it, or we did meanwhile, by one that ends before.
+        """
         while True:
             version, key = node.version, node.key
             if version is None:
                 raise OSError(errno.EIO, "content is gone")
-            length = min(length, max(0, version.content_bytes - offset))
+            if offset + length > version.content_bytes:
+                raise StaleVersionError(f"{key} was made shorter")
             source = Source(object_id=object_id(node), key=key, version=version)
             try:
                 if trio.current_time() - node.stalled_at < STALLED_S:

@@ -6,7 +6,7 @@ import errno
 import itertools
 import os
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
@@ -22,6 +22,8 @@ from tests.sim.test_conflicts import Scene, play
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from objfs.store.values import Blob
 
 LARGE = bytes(range(256)) * 400  # several parts, in the small world
 
@@ -182,6 +184,43 @@ def test_the_last_reader_closes_while_an_upload_fills_the_file(tmp_path: Path) -
     play(tmp_path, scene)
     for other in others:
         os.close(other)
+
+
+def test_a_read_waits_while_the_file_is_made_shorter_and_stored(tmp_path: Path) -> None:
+    """What lay behind the end does not move up to it."""
+    length, at_least = len(LARGE), len(LARGE) // 4
+    answered = trio.Event()
+    waiting: list[str] = []
+
+    async def scene(at: Scene) -> None:
+        at.store.write_foreign("f", LARGE)
+        get = at.store.get
+
+        async def get_late(key: str, **wanted: Any) -> Blob:  # noqa: ANN401  # whatever is asked
+            if not waiting:
+                waiting.append(key)
+                await answered.wait()
+            return await get(key, **wanted)
+
+        async def read() -> None:
+            found = await at.client.apply(Op("read", slot=2, length=length))
+            assert found == LARGE[:at_least]
+
+        await at.client.apply(Op("open", "f", slot=2))
+        await at.client.apply(Op("open", "f", slot=1, flags=os.O_RDWR))
+        await at.client.apply(Op("write", slot=1, offset=length // 2, data=b"ours"))
+        with mock.patch.object(at.store, "get", get_late):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                await trio.sleep(1.0)
+                await at.client.apply(Op("flush", slot=1))
+                await at.mount.uploader.drain()
+                await at.client.apply(Op("truncate", "f", length=at_least))
+                await at.client.apply(Op("close", slot=1))
+                await at.mount.uploader.drain()
+                answered.set()
+
+    play(tmp_path, scene)
 
 
 def test_a_write_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
