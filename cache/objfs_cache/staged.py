@@ -117,6 +117,7 @@ class StagedFile:
         "extents",
         "file_id",
         "is_lost",
+        "is_unsafe",
         "length",
         "path",
         "sealed",
@@ -135,6 +136,8 @@ class StagedFile:
         self.length = 0
         self.base_limit = 0
         self.is_lost = False
+        self.is_unsafe = False
+        """The disk has not taken all of it, which no later success of a sync can make good."""
         self.sealed = False
         self.synced = False
         self.durable: StagedContent | None = None
@@ -167,7 +170,7 @@ class StagedFile:
 
         What was written since is not durable, what was cut off since is not there any more.
         """
-        if self.cuts != then.cuts:
+        if self.is_unsafe or self.cuts != then.cuts:
             return False
         self.durable = then.content
         self.synced = self.changes == then.changes
@@ -255,8 +258,20 @@ class StagedFile:
         return data + bytes(length - len(data))
 
     def sync_data(self) -> None:
-        """Make bytes and name durable. Blocks; run in a thread."""
-        os.fdatasync(self._descriptor())
+        """Make bytes and name durable. Blocks; run in a thread.
+
+        Raises:
+            OSError: they are not. Linux tells once that writing back failed, and counts the pages as clean
+                from then on, so that the next sync succeeds without them: this remembers.
+        """
+        descriptor = self._descriptor()
+        if self.is_unsafe:
+            raise OSError(errno.EIO, "the disk did not take staged bytes")
+        try:
+            os.fdatasync(descriptor)
+        except OSError:
+            self.is_unsafe = True
+            raise
         fsync_directory(self.path.parent)
 
     @contextmanager

@@ -142,7 +142,7 @@ class Contents:
         """Set the length. The caller holds the node's lock, and trims the layer once that is journaled."""
         if length > node.size_bytes:
             self._staging.reserve(0)
-        if not length and node.layers and (node.layers[0].durable is not None or node.layers[0].is_lost):
+        if not length and node.layers and _is_left_whole(node.layers[0]):
             return self._emptied(node)
         with self._changed(node) as layer:
             layer.truncate(length)
@@ -162,7 +162,7 @@ class Contents:
             raise
 
     def _emptied(self, node: FileNode) -> StagedFile:
-        """A new layer in place of a durable one, which stays whole until the journal tells of the new one."""
+        """A new layer over one that stays whole: if durable, until the journal tells of the new one."""
         layer = self._staging.create()
         node.layers[0].sealed = True
         node.layers.insert(0, layer)
@@ -290,6 +290,11 @@ def _lacking(node: FileNode) -> StagedFile | None:
     if len(node.layers) != 1 or node.layers[0].sealed or node.layers[0].complete:
         return None
     return node.layers[0] if node.layers[0].base_limit <= COPY_LAYER_BYTES else None
+
+
+def _is_left_whole(layer: StagedFile) -> bool:
+    """Whether an emptied file begins with a new staged file: this one's bytes were promised, or are bad."""
+    return layer.durable is not None or layer.is_lost or layer.is_unsafe
 
 
 def object_id(node: FileNode) -> str:

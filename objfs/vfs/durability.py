@@ -82,14 +82,22 @@ class Durability:
         """
         volatile = _volatile(one for one in self._ledger if busy_too or not one.held)
         try:
-            if len(volatile) > SINGLY_MAX:
-                await trio.to_thread.run_sync(_syncfs, self._staging_path)
+            if len(volatile) > SINGLY_MAX and await self._sync_at_once():
                 await self._mark(volatile)
             else:
                 await self._sync_each(volatile)
         finally:
             if not self._ledger.journal.is_durable:
                 await self.sync_journal()
+
+    async def _sync_at_once(self) -> bool:
+        """Sync the file system of all staged files; where that fails, each is to be asked by itself."""
+        try:
+            await trio.to_thread.run_sync(_syncfs, self._staging_path)
+        except OSError as error:
+            log.warning("staged files are synced one by one: %s", error)
+            return False
+        return True
 
     async def _sync_each(self, volatile: list[_Volatile]) -> None:
         if not volatile:

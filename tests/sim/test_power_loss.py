@@ -7,6 +7,7 @@ import os
 import random
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
@@ -17,6 +18,7 @@ import objfs_cache.journal
 from objfs.errors import PermissionDeniedError, StaleVersionError, UnavailableError
 from objfs.upload.ledger import Ledger
 from objfs.upload.operations import State
+from objfs.vfs import durability
 from objfs_cache.journal import JournalError
 from objfs_cache.staged import StagedFile
 from tests.sim.client import ROOT, Client
@@ -27,7 +29,6 @@ from tests.sim.test_conflicts import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from pathlib import Path
 
 WRITES = ("PUT", "COPY", "CREATE", "COMPLETE")
 BIG = bytes(range(1, 256)) * 400
@@ -269,6 +270,43 @@ def test_a_file_that_the_disk_does_not_take_leaves_no_other_unsynced(tmp_path: P
 
     with machine(tmp_path) as one:
         one.live(before)
+        one.live(after)
+
+
+@pytest.mark.parametrize("files", [1, 40])
+def test_a_disk_that_failed_once_is_told_to_every_sync(tmp_path: Path, files: int) -> None:
+    """Linux tells of a failed write once, here to the sync of all that is staged."""
+    told: list[str] = []
+    fdatasync = os.fdatasync
+
+    def failing(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if path.parent.name == "staging" and not told:
+            told.append(path.name)
+            raise OSError(errno.EIO, "bad block")
+        fdatasync(descriptor)
+
+    async def before(at: Scene) -> None:
+        for number in range(files):
+            await at.client.apply(Op("create", f"new {number}", slot=number, flags=os.O_RDWR))
+            await at.client.apply(Op("write", slot=number, data=b"lost"))
+        failed = OSError(errno.EIO, "bad block")
+        once = mock.patch.object(durability, "_syncfs", side_effect=[failed, *[None] * 100])
+        with mock.patch.object(os, "fdatasync", failing), once:
+            await trio.sleep(60.0)
+            assert told
+            for _ in range(2):
+                with pytest.raises(OSError, match="did not take"):
+                    await at.client.apply(Op("fsync", slot=0))
+            await at.client.apply(Op("truncate", "new 0", length=0))
+            await at.client.apply(Op("write", slot=0, data=b"anew"))
+            await at.client.apply(Op("fsync", slot=0))
+
+    async def after(at: Scene) -> None:
+        assert await shows(at, "new 0") == b"anew"
+
+    with machine(tmp_path) as one:
+        one.live(before, delay_s=1000.0)
         one.live(after)
 
 
