@@ -98,25 +98,25 @@ class Contents:
         Raises:
             NoSpaceError: nothing was written.
         """
-        with self._changed(node) as layer:
-            await self._write(layer, offset, data)
-
-    async def _write(self, layer: StagedFile, offset: int, data: bytes) -> None:
         try:
-            layer.begin_write(len(data))
+            await self._write(node, offset, data)
         except NoSpaceError:
             if not await self._disk.relieve(len(data)):
                 raise
+            await self._write(node, offset, data)
+
+    async def _write(self, node: FileNode, offset: int, data: bytes) -> None:
+        with self._changed(node) as layer:
             layer.begin_write(len(data))
-        try:
-            if len(data) <= INLINE_BYTES:
-                layer.write_bytes(offset, data)
-            else:
-                await trio.to_thread.run_sync(layer.write_bytes, offset, data)
-        except OSError:
-            layer.take_back(offset, len(data))
-            raise
-        layer.end_write(offset, len(data))
+            try:
+                if len(data) <= INLINE_BYTES:
+                    layer.write_bytes(offset, data)
+                else:
+                    await trio.to_thread.run_sync(layer.write_bytes, offset, data)
+            except OSError:
+                layer.take_back(offset, len(data))
+                raise
+            layer.end_write(offset, len(data))
 
     def writable(self, node: FileNode) -> StagedFile:
         """The newest layer, made if there is none or if it is being uploaded."""
@@ -138,8 +138,20 @@ class Contents:
         node.layers.insert(0, layer)
         return layer
 
-    def truncate(self, node: FileNode, length: int) -> StagedFile:
-        """Set the length. The caller holds the node's lock, and trims the layer once that is journaled."""
+    async def truncate(self, node: FileNode, length: int) -> StagedFile:
+        """Set the length. The caller holds the node's lock, and trims the layer once that is journaled.
+
+        Raises:
+            NoSpaceError: nothing was changed.
+        """
+        try:
+            return self._truncate(node, length)
+        except NoSpaceError:
+            if not await self._disk.relieve(0):
+                raise
+            return self._truncate(node, length)
+
+    def _truncate(self, node: FileNode, length: int) -> StagedFile:
         if length > node.size_bytes:
             self._staging.reserve(0)
         if not length and node.layers and _is_left_whole(node.layers[0]):

@@ -109,7 +109,7 @@ class Files:
                 self._changes.set_attributes(node)
                 return
             self._changes.hold(node)
-            layer = self._contents.truncate(node, length)
+            layer = await self._contents.truncate(node, length)
             self._changes.wrote(node)
             self._changes.commit(node, held=node.writers > 0)
             if layer.durable is not None:  # what fsync promised is cut off only once that is durable, too

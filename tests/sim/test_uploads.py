@@ -13,10 +13,12 @@ import pytest
 import trio
 
 from objfs.errors import PermissionDeniedError, UnavailableError
+from objfs_cache.blocks import BlockCache
 from objfs_cache.staged import StagedFile
+from objfs_cache.staging import Staging
 from tests.sim.client import Client
 from tests.sim.model import Op
-from tests.sim.mounting import Caches, mounted, run
+from tests.sim.mounting import Caches, MountOptions, mounted, run
 from tests.sim.store import Killed, KillSwitch, SimulatedStore
 from tests.sim.test_conflicts import Scene, play
 
@@ -241,6 +243,58 @@ def test_a_write_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
         assert (await at.settle())["g"] == wanted
 
     play(tmp_path, scene)
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ("write", b"g" + b"f" * 999),
+        ("make shorter", b"f" * 500),
+        ("make longer", b"f" * 1000 + bytes(1000)),
+    ],
+)
+def test_what_is_cached_gives_way_to_a_change_of_what_is_sent(
+    tmp_path: Path, change: str, wanted: bytes
+) -> None:
+    """A change of a small file that is being sent begins with a copy of it, which needs room, too."""
+    given_up: list[int] = []
+    give_up = BlockCache.give_up
+
+    def counted(cache: BlockCache, count_bytes: int) -> int:
+        given_up.append(give_up(cache, count_bytes))
+        return given_up[-1]
+
+    def room_bytes(_: Staging) -> int:
+        return sum(given_up) - 1
+
+    def refuse(name: str, key: str) -> None:
+        if name == "PUT":
+            raise UnavailableError("Away.", key=key)
+
+    async def main() -> None:
+        store = SimulatedStore(dice=random.Random(1))
+        store.write_foreign("cached", LARGE)
+        async with mounted(store, tmp_path / "cache", MountOptions(cache_bytes=1 << 30)) as mount:
+            client = Client(mount.filesystem)
+            at = Scene(store, mount, client)
+            await client.entry("cached")
+            store.before_request = refuse
+            await at.write("f", b"f" * 1000, new=True)
+            await trio.sleep(3.0)
+            mount.staging._until_check_bytes = 0
+            with (
+                mock.patch.object(Staging, "_room_bytes", room_bytes),
+                mock.patch.object(BlockCache, "give_up", counted),
+            ):
+                if change == "write":
+                    await at.patch("f", 0, b"g")
+                else:
+                    await client.apply(Op("truncate", "f", length=len(wanted)))
+            store.before_request = lambda _name, _key: None
+            await mount.uploader.drain()
+            assert store.objects()["f"] == wanted
+
+    run(1, main)
 
 
 class FullDisk:
