@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from objfs.store.protocol import AsyncObjectStore
     from objfs.store.values import Version
+    from objfs.upload.operations import Base
     from objfs.upload.outcomes import Outcomes
     from objfs.upload.progress import Progress
     from objfs.upload.rules import RuleSet
@@ -106,6 +107,7 @@ class Executor:
         elif operation.kind is Kind.MARKER:
             version = await self._store.put(operation.key, b"", options=operation.stored_options())
         elif operation.kind is Kind.SET:
+            _check_there(operation.base, operation.key)
             version = await self._transfer.copy(
                 operation.key, operation.key, operation.base.version, operation.stored_options(), ANY
             )
@@ -123,12 +125,13 @@ class Executor:
                 self._progress.save(operation)
 
     async def _rename(self, operation: Operation) -> Version:
-        source_version = operation.source_base.version
+        source_base = operation.source_base
         try:
+            _check_there(source_base, operation.source)
             version = await self._transfer.copy(
                 operation.source,
                 operation.path,
-                source_version,
+                source_base.version,
                 operation.stored_options(),
                 operation.base.condition,
             )
@@ -138,7 +141,9 @@ class Executor:
                 raise
             version = ours.version  # copied before, and perhaps deleted: the answer, or a life, was lost
             source = await find(self._store, operation.source)
-            if source is None or source_version not in (None, source.version):
+            if source is None or source_base.is_nothing:
+                return version
+            if source_base.version not in (None, source.version):
                 return version
         await delete_keys(self._store, [operation.source])
         return version
@@ -195,6 +200,16 @@ class Executor:
             return False
         present = await find(self._store, operation.key)
         return present is not None and is_superseded(present, operation)
+
+
+def _check_there(base: Base, key: str) -> None:
+    """Act on nothing where what was to be acted on never came: what is there is somebody else's.
+
+    Raises:
+        NotFoundError: there is nothing of ours.
+    """
+    if base.is_nothing:
+        raise NotFoundError("What was to be put there had gone before.", key=key)
 
 
 def _is_base(operation: Operation, version: Version) -> bool:

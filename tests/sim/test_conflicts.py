@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 import trio
 
-from objfs.errors import StaleVersionError
+from objfs.errors import StaleVersionError, UnavailableError
 from objfs.store.values import PutOptions
 from objfs_cache.staged import StagedFile
 from tests.sim.client import CALLER, Client
@@ -480,5 +480,27 @@ def test_a_symlink_that_somebody_made_is_not_emptied(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="look again"):
             await at.mount.filesystem.create(1, b"l", 0o644, flags, CALLER)
         assert await at.settle() == {"f": b"theirs 0", "l": b"target"}
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("change", ["rename", "chmod"])
+def test_a_change_behind_a_rename_that_had_nothing_to_act_on(tmp_path: Path, change: str) -> None:
+    """Somebody deleted what was renamed, and put something else at its new place: that is not ours."""
+
+    async def scene(at: Scene) -> None:
+        def away(name: str, key: str) -> None:
+            if name.startswith("COPY"):
+                raise UnavailableError("Away.", key=key)
+
+        at.store.before_request = away
+        await at.do("rename", "f", "g")
+        await trio.sleep(4.0)
+        await at.do(change, "g", other="h", number=0o600)
+        at.store.delete_foreign("f")
+        at.store.memory.put("g", b"theirs 1", options=PutOptions(metadata={"mode": str(0o100640)}))
+        at.store.before_request = lambda _name, _key: None
+        assert await at.settle() == {"g": b"theirs 1"}
+        assert at.store.memory.head("g").metadata == {"mode": str(0o100640)}
 
     play(tmp_path, scene)
