@@ -231,6 +231,9 @@ class Directories:
             token = page.next_page
             if token is None or pages == max_pages:
                 break
+        if token is not None:
+            last = max((*(info.key for info in page.objects), *page.prefixes), default="")
+            listing.leave_out_undecided(prefix, last)
         if not self._store.capabilities.file_over_prefix:
             await self.prover.prove_folders(prefix, self._doubtful(directory, listing), listing)
         if directory.prefix != prefix or self._tree.has_moved(prefix, since=moves):

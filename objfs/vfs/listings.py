@@ -43,6 +43,10 @@ class Listing:
         else:
             self.hidden += 1
 
+    def leave_out_undecided(self, prefix: str, last: str) -> None:
+        """Leave files out of which pages that are still to come, after `last`, may tell a folder."""
+        self.files = {name: info for name, info in self.files.items() if f"{prefix}{name}/" <= last}
+
     def may_lag(self, node: Node) -> bool:
         """Whether the listing, which lacks an entry, may be older than the entry."""
         is_seen = node.name in self.files or node.name in self.folders

@@ -169,6 +169,18 @@ def test_a_page_without_keys_ends_no_directory(tmp_path: Path) -> None:
     run(1, main)
 
 
+def test_a_folder_that_a_later_page_tells_is_no_file_before(tmp_path: Path) -> None:
+    """Keys that are file and folder: names with a hyphen or a dot are between the two."""
+
+    async def scene(at: Scene) -> None:
+        for key in ("f", *(f"f-{number}" for number in range(10)), "f/below"):
+            at.store.write_foreign(f"d/{key}", b"theirs")
+        assert await at.client.apply(Op("stat", "d/f")) == ("folder", 0o755, 0)
+        assert await at.client.apply(Op("stat", "d/f-4")) == ("file", 0o644, 6)
+
+    play(tmp_path, scene)
+
+
 def test_memory_is_freed_of_nothing_that_a_listing_has_just_told(tmp_path: Path) -> None:
     async def main() -> None:
         store = SimulatedStore(dice=random.Random(1), weather=Weather(latency_s=(0.0, 0.0001)))
