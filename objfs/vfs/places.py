@@ -93,7 +93,7 @@ class Places:
             if above is node:
                 raise OSError(errno.EINVAL, "a directory cannot move into itself")
             above = above.parent
-        self._check_key(parent, name)
+        self._check_key(parent, name, below_bytes=_longest_below(node))
 
     async def check_empty(self, node: DirectoryNode) -> None:
         """Refuse a directory that has entries, or keys that cannot be shown."""
@@ -106,6 +106,18 @@ class Places:
         if parent.is_removed:
             raise OSError(errno.ENOENT, "the directory was removed")
 
-    def _check_key(self, parent: DirectoryNode, name: str) -> None:
-        if len(f"{parent.path}/{name}/".encode()) > self._max_key_bytes:
+    def _check_key(self, parent: DirectoryNode, name: str, *, below_bytes: int = 0) -> None:
+        if len(f"{parent.path}/{name}/".encode()) + below_bytes > self._max_key_bytes:
             raise OSError(errno.ENAMETOOLONG, "the key would be longer than the store can hold")
+
+
+def _longest_below(top: Node) -> int:
+    """Bytes of the longest path below a directory, from there on, as far as it is known."""
+    longest = 0
+    stack = [(top, 0)]
+    while stack:
+        node, length = stack.pop()
+        longest = max(longest, length)
+        if isinstance(node, DirectoryNode):
+            stack += [(child, length + len(name.encode()) + 1) for name, child in node.children.items()]
+    return longest

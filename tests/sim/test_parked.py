@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -328,5 +329,28 @@ def test_what_waited_for_the_store_is_not_hopeless_for_that(tmp_path: Path) -> N
         await at.write("g", LARGE, new=True)
         assert await at.settle() == {"f": b"theirs 0", "g": LARGE}
         assert trio.current_time() > back_at
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_directory_is_not_renamed_where_what_is_in_it_could_not_be_stored(
+    tmp_path: Path, stored: bool
+) -> None:
+    """Keys have 1024 bytes; the directory's own would do."""
+
+    async def scene(at: Scene) -> None:
+        name = "n" * 240
+        for path in (name, "d", f"d/{name}", f"d/{name}/{name}", f"d/{name}/{name}/{name}"):
+            await at.do("mkdir", path)
+        await at.write(f"d/{name}/{name}/{name}/{name}", b"ours", new=True)
+        if stored:
+            await at.mount.uploader.drain()
+        with pytest.raises(OSError, match="longer") as refused:
+            await at.do("rename", "d", f"{name}/d{name}")
+        assert refused.value.errno == errno.ENAMETOOLONG
+        await at.do("rename", "d", "e")
+        assert await parked(at) == []
+        assert at.store.objects()[f"e/{name}/{name}/{name}/{name}"] == b"ours"
 
     play(tmp_path, scene)
