@@ -168,11 +168,13 @@ class Changes:
         """Journal the node's attributes, which were changed.
 
         Raises:
-            OSError: ESTALE, somebody else's version has the name.
+            OSError: ESTALE, somebody else's version has the name, or attributes that are not known.
         """
         _check_current(node)
         if node.is_removed:
             return
+        if isinstance(node, FileNode) and not node.proven:
+            raise OSError(errno.ESTALE, "attributes not known")
         node.proven = True
         options = encode(node.attributes, node.name)
         if isinstance(node, DirectoryNode):

@@ -34,6 +34,13 @@ class Places:
             raise OSError(errno.ESTALE, "superseded")
         return node
 
+    async def looked_at(self, ino: int) -> Node:
+        """The inode, to change attributes: those of a file are read anew if others may have changed them."""
+        node = self.current(ino)
+        if isinstance(node, FileNode) and node.parent is not None and not node.proven:
+            await self._directories.lookup(node.parent, node.name)
+        return node
+
     def directory(self, ino: int) -> DirectoryNode:
         """The inode, which must be a directory."""
         node = self.node(ino)

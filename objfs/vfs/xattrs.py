@@ -50,7 +50,7 @@ class Xattrs:
     async def set(self, ino: int, name: str, value: bytes) -> None:
         """Set one extended attribute; ENOSPC where the store could not hold it."""
         _check_xattr(name)
-        node = self._places.current(ino)
+        node = await self._places.looked_at(ino)
         if name.startswith(XATTR_PREFIX):
             await self._override(node, name, os.fsdecode(value))
             return
@@ -62,7 +62,7 @@ class Xattrs:
 
     async def remove(self, ino: int, name: str) -> None:
         """Remove one extended attribute."""
-        node = self._places.current(ino)
+        node = await self._places.looked_at(ino)
         if name.startswith(XATTR_PREFIX):
             if not isinstance(node, FileNode) or xattr_value(node, name) is None:
                 raise OSError(errno.ENODATA, "not set")

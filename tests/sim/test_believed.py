@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import random
+import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -100,6 +101,32 @@ def test_attributes_of_an_open_file_change_what_is_there_now(tmp_path: Path) -> 
     async def scene(at: Scene) -> None:
         await at.mount.filesystem.setattr(at.client.handles[1][1], SetAttributes(mtime_ns=10**18))
         assert await at.client.apply(Op("stat", "f")) == ("file", 0o600, 6)
+
+    _others_change_attributes(tmp_path, scene)
+
+
+@pytest.mark.parametrize("name", ["user.own", "user.objfs.cache_control"])
+@pytest.mark.parametrize("change", ["set", "remove"])
+def test_extended_attributes_of_an_open_file_are_added_to_what_is_there_now(
+    tmp_path: Path, name: str, change: str
+) -> None:
+    async def scene(at: Scene) -> None:
+        ino, xattrs = at.client.handles[1][1], at.mount.filesystem.xattrs
+        await xattrs.set(ino, name, b"no-cache")
+        if change == "remove":
+            await at.mount.uploader.drain()
+            metadata = {**(at.store.memory.head("f").metadata or {}), "mode": str(0o100640)}
+            for _ in range(2):  # a first listing tells when ours was stored
+                await trio.sleep(10.0)
+                await at.client.apply(Op("list"))
+                at.store.memory.put("f", b"theirs", options=PutOptions(metadata=metadata))
+            await trio.sleep(10.0)
+            await at.client.apply(Op("list"))
+            await xattrs.remove(ino, name)
+        await at.mount.uploader.drain()
+        wanted = 0o640 if change == "remove" else 0o600
+        assert (at.store.memory.head("f").metadata or {})["mode"] == str(stat.S_IFREG | wanted)
+        assert await at.client.apply(Op("stat", "f")) == ("file", wanted, 6)
 
     _others_change_attributes(tmp_path, scene)
 
