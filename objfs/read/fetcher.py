@@ -11,6 +11,8 @@ import trio
 from objfs.codec.remote import fetch_stored
 from objfs.codec.values import frame_bytes
 from objfs.errors import (
+    CorruptError,
+    InvalidRequestError,
     NotFoundError,
     PreconditionFailedError,
     StaleVersionError,
@@ -291,6 +293,8 @@ class Fetcher:
             return await fetch_stored(self._store, source.key, source.version, start, start + length)
         except (PreconditionFailedError, NotFoundError) as error:
             raise StaleVersionError(f"{source.key} was replaced or removed") from error
+        except InvalidRequestError as error:  # 416: it has not so many bytes as it told
+            raise CorruptError(f"{source.key} cannot be read: {error}", key=source.key) from error
 
     def _requested(self) -> None:
         self.counts.requests += 1

@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 import trio
 
+from objfs.errors import CorruptError, InvalidRequestError
 from objfs.store.values import MIB, ListPage, PutOptions
 from objfs.vfs.pruning import prune
 from objfs.vfs.values import SetAttributes
@@ -164,6 +165,19 @@ def test_what_is_in_use_and_was_replaced_still_has_a_type(path: str, tmp_path: P
         assert (await at.mount.filesystem.getattr(ino)).mode
 
     _others_change_attributes(tmp_path, scene)
+
+
+def test_a_range_that_the_store_refuses_is_an_error_of_the_store(tmp_path: Path) -> None:
+    """EINVAL would tell a program that its descriptor, or its offset, cannot be read from."""
+
+    async def scene(at: Scene) -> None:
+        await at.client.apply(Op("open", "f", slot=1))
+        refused = InvalidRequestError("The store answered 416 InvalidRange.")
+        with mock.patch.object(at.store, "get", side_effect=refused), pytest.raises(CorruptError):
+            await at.mount.filesystem.files.read(at.client.handles[1][0], 0, 10)
+        assert await at.client.apply(Op("read", slot=1, length=10)) == b"theirs 0"
+
+    play(tmp_path, scene)
 
 
 def test_a_page_without_keys_ends_no_directory(tmp_path: Path) -> None:
