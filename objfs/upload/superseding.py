@@ -87,33 +87,54 @@ def _replace(book: Book, parked: Operation, first: Operation) -> Operation:
 def _hand_over_content(book: Book, parked: Operation, first: Operation) -> None:
     """New attributes, or another name, for what was never stored: it is stored with these at once."""
     whole = parked.staged.complete if parked.staged is not None else parked.committed is None
-    if not whole or book.order.has_followers(first):
+    if not whole:
         return
-    if not _is_alone_at(book, parked.path, parked, first):
-        return
+    is_followed = book.order.has_followers(first)
+    removal = Operation(kind=Kind.DELETE, path=parked.path, base=parked.base_if_refused)
     with book.step():
-        book.revoke(parked)
-        book.revoke(first)
-        first.state = State.WAITING
         if first.kind is Kind.SET:
             first.base = parked.base_if_refused
-        first.kind, first.source, first.committed = Kind.PUT, "", parked.committed
-        book.replace_content(first, parked.staged, parked.body)
-        book.append(first)
-        if first.path != parked.path:
-            removal = Operation(kind=Kind.DELETE, path=parked.path, base=parked.base_if_refused)
+            _make_put(book, first, parked)
+        elif _is_alone_at(book, parked.path, parked, first):
+            _make_put(book, first, parked)
             book.append(removal, after=[first])
-    if first.staged is not None:
+        else:  # the old name is wanted: it is free before anything else becomes of it
+            _make_put(book, first, parked, removal)
+    if first.staged is not None and not is_followed:
         first.staged.sealed = False  # nothing was sent under this name, or with these attributes
     log.info("put %r, which was refused, is tried again as %r", parked.path, first.path)
 
 
+def _make_put(book: Book, operation: Operation, parked: Operation, removal: Operation | None = None) -> None:
+    """Make an operation the put of a refused one's content, in whose place its removal comes, if any.
+
+    What else waits for the operation goes on to do so as far as it concerns the name that this has.
+    """
+    book.revoke(parked)
+    told = {one: book.order.told_to_wait_for(one) for one in book.order}
+    operation.state = State.WAITING
+    operation.kind, operation.source, operation.committed = Kind.PUT, "", parked.committed
+    book.replace_content(operation, parked.staged, parked.body)
+    book.write(operation)
+    if removal is not None:
+        removal.seq = parked.seq
+        book.write(removal)
+        told[removal] = ()
+    present = sorted(told, key=lambda one: one.seq)
+    book.reorder({one: [other for other in told[one] if other in told] for one in present})
+    book.settle(operation)
+
+
 def _go_behind(book: Book, parked: Operation, tree: Operation) -> None:
-    """A directory is renamed: what is parked in it goes along, and does not hold it back."""
-    paths = [path for path in (parked.path, parked.source) if path]
-    if parked.kind is Kind.RENAME_TREE or not all(is_within(path, tree.source) for path in paths):
+    """A directory is renamed: what is parked in it goes along, and does not hold it back.
+
+    Of a file that was renamed into or out of it, the one name goes along.
+    """
+    names = [name for name in (parked.path, parked.source) if name]
+    is_in_it = any(is_within(name, tree.source) for name in names)
+    if parked.kind is Kind.RENAME_TREE or not is_in_it or any(is_within(name, tree.path) for name in names):
         return
-    path, source = (one and tree.path + one[len(tree.source) :] for one in (parked.path, parked.source))
+    path, source = (_moved_along(one, tree) for one in (parked.path, parked.source))
     moved = replace(parked, path=path, source=source, made=False)  # what was stored in it goes along
     if any(one.seq > tree.seq for one in book.order.before(moved)):
         return  # something else has become of it there
@@ -124,6 +145,11 @@ def _go_behind(book: Book, parked: Operation, tree: Operation) -> None:
         parked.attempts = parked.faults = 0
         book.append(parked)
     log.info("%s %r, which was refused, waits for the rename of its directory", parked.kind, parked.path)
+
+
+def _moved_along(path: str, tree: Operation) -> str:
+    """Where a path is after a directory was renamed."""
+    return tree.path + path[len(tree.source) :] if is_within(path, tree.source) else path
 
 
 def _is_alone_at(book: Book, path: str, *known: Operation) -> bool:

@@ -182,6 +182,109 @@ def test_attributes_that_took_effect_before_the_refusal(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+async def write_refused(at: Scene, name: str, *, is_parked: bool) -> None:
+    """Write a file whose upload is on its way, to be refused soon, or is refused already."""
+    at.store.weather = SLOW
+    await at.write(name, b"ours", new=True)
+    await trio.sleep(2.01)
+    if is_parked:
+        assert await parked(at) == [name]
+
+
+@pytest.mark.parametrize("is_parked", [False, True])
+def test_renamed_and_overwritten(tmp_path: Path, is_parked: bool) -> None:
+    async def scene(at: Scene) -> None:
+        refuse(at, "g")
+        await write_refused(at, "g", is_parked=is_parked)
+        await at.do("rename", "g", "h")
+        await at.write("h", b"ours 2")
+        assert await at.settle() == {"f": b"theirs 0", "h": b"ours 2"}
+        assert at.mount.staging.used_bytes == 0
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("is_parked", [False, True])
+def test_renamed_and_made_anew(tmp_path: Path, is_parked: bool) -> None:
+    """The refused name is free for others, which are refused by themselves."""
+
+    async def scene(at: Scene) -> None:
+        relent = refuse(at, "g")
+        await write_refused(at, "g", is_parked=is_parked)
+        await at.do("rename", "g", "h")
+        await at.write("g", b"ours 2", new=True)
+        await at.do("rename", "h", "i")
+        await at.write("h", b"ours 3", new=True)
+        assert await parked(at) == ["g"]
+        assert at.store.objects() == {"f": b"theirs 0", "i": b"ours", "h": b"ours 3"}
+        relent()
+        assert at.mount.uploader.ledger.unpark() == 1
+        wanted = {"f": b"theirs 0", "i": b"ours", "h": b"ours 3", "g": b"ours 2"}
+        assert await at.settle() == wanted
+        assert {name: (await at.client.entry(name))[2] for name in wanted} == wanted
+
+    play(tmp_path, scene)
+
+
+def test_renamed_and_made_anew_after_a_lost_answer(tmp_path: Path) -> None:
+    """The store has the first one all the same: it is nobody else's."""
+
+    async def scene(at: Scene) -> None:
+        def check(name: str, key: str) -> None:
+            if key == "g" and key in at.store.objects() and trio.current_time() < 20.0:
+                raise PermissionDeniedError("Access denied.", key=key)
+
+        at.store.before_request = check
+        at.store.lose = lambda name, key: (name, key) == ("PUT", "g") and trio.current_time() < 20.0
+        await at.write("g", b"ours", new=True)
+        await trio.sleep(2.01)
+        await at.do("rename", "g", "h")
+        await at.write("g", b"ours 2", new=True)
+        await trio.sleep(20.0)
+        assert at.store.objects() == {"f": b"theirs 0", "g": b"ours", "h": b"ours"}
+        at.mount.uploader.ledger.unpark()
+        assert await at.settle() == {"f": b"theirs 0", "h": b"ours", "g": b"ours 2"}
+
+    play(tmp_path, scene)
+
+
+def test_a_refused_rename_out_of_a_directory_does_not_keep_that_where_it_is(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.do("mkdir", "d")
+        await at.write("d/g", b"ours", new=True)
+        await at.settle()
+        relent = refuse(at, "h")
+        await at.do("rename", "d/g", "h")
+        assert await parked(at) == ["h"]
+        await at.do("rename", "d", "e")
+        await at.write("e/new", b"new", new=True)
+        assert await parked(at) == ["h"]
+        assert at.store.objects() == {"f": b"theirs 0", "e/": b"", "e/g": b"ours", "e/new": b"new"}
+        await trio.sleep(10.0)
+        assert await at.client.names("e") == ["new"]
+        assert (await at.client.entry("h"))[2] == b"ours"
+        relent()
+        assert at.mount.uploader.ledger.unpark() == 1
+        assert await at.settle() == {"f": b"theirs 0", "e/": b"", "e/new": b"new", "h": b"ours"}
+
+    play(tmp_path, scene)
+
+
+def test_a_refused_rename_into_a_directory_goes_along_with_that(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        await at.do("mkdir", "d")
+        await at.settle()
+        refuse(at, "d/f")
+        await at.do("rename", "f", "d/f")
+        assert await parked(at) == ["d/f"]
+        await at.do("rename", "d", "e")
+        await at.write("e/new", b"new", new=True)
+        assert await at.settle() == {"e/": b"", "e/new": b"new", "e/f": b"theirs 0"}
+        assert (await at.client.entry("e/f"))[2] == b"theirs 0"
+
+    play(tmp_path, scene)
+
+
 def test_attributes_of_the_root_hold_nothing_back(tmp_path: Path) -> None:
     async def scene(at: Scene) -> None:
         refuse(at, ROOT_MARKER_KEY)
