@@ -80,10 +80,11 @@ class Executor:
         key = operation.key
         try:
             await self._perform(operation)
-        except JournalError:
-            raise
-        except Exception as group:  # noqa: BLE001  # sorted out there; nothing may end the loop
-            await self._outcomes.sort_out(operation, first_error(group))
+        except Exception as group:  # sorted out there; nothing may end the loop
+            error = first_error(group)
+            if isinstance(error, JournalError):  # of copies made side by side, too
+                raise error from group
+            await self._outcomes.sort_out(operation, error)
         if operation.state is not State.SENT or operation.key != key:
             self._transfer.give_up(key)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 import trio
 
 from objfs.errors import NotFoundError, PermissionDeniedError, UnavailableError
 from objfs.upload.operations import ROOT_MARKER_KEY, State
+from objfs_cache.journal import Journal, JournalError
 from tests.sim.model import Op
 from tests.sim.store import Weather
 from tests.sim.test_conflicts import Scene, play
@@ -281,6 +283,22 @@ def test_a_refused_rename_into_a_directory_goes_along_with_that(tmp_path: Path) 
         await at.write("e/new", b"new", new=True)
         assert await at.settle() == {"e/": b"", "e/new": b"new", "e/f": b"theirs 0"}
         assert (await at.client.entry("e/f"))[2] == b"theirs 0"
+
+    play(tmp_path, scene)
+
+
+def test_a_journal_that_fails_while_a_directory_moves_parks_nothing(tmp_path: Path) -> None:
+    """Its large objects are copied in parts, side by side, each of which is noted before."""
+
+    async def scene(at: Scene) -> None:
+        await at.do("mkdir", "d")
+        await at.write("d/g", LARGE, new=True)
+        await at.settle()
+        at.store.copy_limit(len(LARGE) // 2)
+        with mock.patch.object(Journal, "add_note", side_effect=JournalError("The disk fails.")):
+            await at.do("rename", "d", "e")
+            await trio.sleep(10.0)
+        assert await at.settle() == {"f": b"theirs 0", "e/": b"", "e/g": LARGE}
 
     play(tmp_path, scene)
 
