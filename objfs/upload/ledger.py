@@ -269,6 +269,10 @@ class Ledger:
             operation.kind is Kind.RENAME_TREE for operation in self._book.order.covering(path)
         )
 
+    def before(self, operation: Operation) -> list[Operation]:
+        """Unfinished operations that a new one would have to wait for, in order."""
+        return sorted(self._book.order.before(operation), key=lambda other: other.seq)
+
     def is_stuck(self, operation: Operation) -> bool:
         """Whether it waits for one that is parked: nothing of it is on its way."""
         return self.obstacle(operation) is not None

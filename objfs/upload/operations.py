@@ -163,12 +163,6 @@ class Operation:
         """Take the staged file as it is now for the content."""
         self.committed = self.staged.state() if self.staged is not None else None
 
-    def concerns(self, path: str) -> bool:
-        """Whether it is about this path, or moves a tree that the path is in."""
-        if path in (self.path, self.source):
-            return True
-        return self.kind is Kind.RENAME_TREE and path.startswith((f"{self.source}/", f"{self.path}/"))
-
     def record(self) -> Record:
         """The operation as a journal row."""
         return Record(

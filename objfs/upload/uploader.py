@@ -175,10 +175,9 @@ class Uploader:
         Raises:
             PreconditionFailedError: there is one.
         """
-        for operation in list(self.ledger):
-            if operation.concerns(path):  # what was removed here a moment ago
-                await self.settle(operation)
         operation = Operation(kind=Kind.PUT, path=path, options=options, base=base, body=b"")
+        for earlier in self.ledger.before(operation):  # what was removed here a moment ago
+            await self.settle(earlier)
         try:
             return await self._transfer.put(operation)
         except PreconditionFailedError:

@@ -361,6 +361,7 @@ class FileSystem:
                 raise OSError(errno.ENOTDIR, "the target is no directory")
             if target is not None:
                 await self._places.check_empty(target)
+            await self._maker.claims_ended(node)
             self._places.check_place(node, new_parent, text, target)
             if not self._store.capabilities.listing_consistent and not node.local:
                 raise OSError(errno.EXDEV, "the store's listings may lack what is to be moved")

@@ -6,6 +6,8 @@ import errno
 import stat
 from typing import TYPE_CHECKING
 
+import trio
+
 from objfs.errors import PreconditionFailedError
 from objfs.vfs.attributes import Attributes, encode, fresh_attributes
 from objfs.vfs.names import check_new_name
@@ -38,6 +40,7 @@ class Maker:
         self._contents = contents
         self._changes = changes
         self._uploader = uploader
+        self._claims: dict[trio.Event, DirectoryNode] = {}  # under way, each in a directory
 
     async def make(
         self, parent: DirectoryNode, name: bytes, mode: int, caller: Caller, *, held: bool
@@ -55,6 +58,8 @@ class Maker:
         text = check_new_name(name)
         self._places.check_new(parent, text)
         node = self._tree.new_file(text, self.new_attributes(parent, mode, caller))
+        ended = trio.Event()
+        self._claims[ended] = parent
         try:
             node.version = await self._uploader.claim(
                 parent.path_of(text), encode(node.attributes, text), parent.free_base(text)
@@ -66,8 +71,16 @@ class Maker:
             if isinstance(error, PreconditionFailedError):
                 raise OSError(errno.EEXIST, "somebody made it first") from error
             raise
+        finally:
+            del self._claims[ended]
+            ended.set()
         self._changes.claimed(parent, text, node)
         return node
+
+    async def claims_ended(self, top: DirectoryNode) -> None:
+        """Wait until nothing is on its way to a place in a directory, which must not move meanwhile."""
+        while waited_for := [ended for ended, parent in self._claims.items() if _is_below(parent, top)]:
+            await waited_for[0].wait()
 
     def new_attributes(self, parent: DirectoryNode, mode: int, caller: Caller) -> Attributes:
         """Of what is made in a directory: its group, where it is set-group-ID."""
@@ -77,3 +90,10 @@ class Maker:
             if stat.S_ISDIR(mode):
                 mode |= stat.S_ISGID
         return fresh_attributes(mode, caller.uid, gid)
+
+
+def _is_below(directory: DirectoryNode, top: DirectoryNode) -> bool:
+    above: DirectoryNode | None = directory
+    while above is not None and above is not top:
+        above = above.parent
+    return above is top

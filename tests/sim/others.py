@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.store.values import KIB
-from objfs.upload.operations import ROOT_MARKER_KEY, State
+from objfs.upload.moving import is_within
+from objfs.upload.operations import ROOT_MARKER_KEY, Kind, State
 from tests.sim.client import Client
 from tests.sim.model import Op
 from tests.sim.mounting import Caches, Disk, Mount, MountOptions, mortal, mounted
@@ -484,7 +485,7 @@ class OthersSimulation:
             waits = parked and (
                 any(claim.marks <= marks(data) for data in kept)
                 or any(
-                    one.concerns(path) or one.path.partition(".conflict-")[0] == path
+                    _concerns(one, path) or one.path.partition(".conflict-")[0] == path
                     for one in left
                     for path in claim.paths
                 )
@@ -571,3 +572,10 @@ def _now() -> float:
 
 def _start(data: bytes | None) -> str:
     return "nothing" if data is None else f"{data[:24]!r}*{len(data)}"
+
+
+def _concerns(operation: Operation, path: str) -> bool:
+    """Whether it is about a path, or moves a tree that the path is in."""
+    names = (operation.path, operation.source)
+    is_tree = operation.kind is Kind.RENAME_TREE
+    return path in names or (is_tree and any(is_within(path, name) for name in names))

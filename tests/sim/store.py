@@ -211,6 +211,7 @@ class SimulatedStore:
 
         def send() -> Version:
             self._judge("PUT", key, condition)
+            self._judge_place(key)
             return self.memory.put(key, body, options=options, condition=condition)
 
         return await self._request("PUT", key, send, conditional=condition != ANY)
@@ -263,6 +264,7 @@ class SimulatedStore:
         def send() -> Version:
             if source_key != key:
                 self._judge("COPY", key, condition)
+                self._judge_place(key)
             return self.memory.copy(
                 source_key, key, source_if_match=source_if_match, options=options, condition=condition
             )
@@ -274,6 +276,16 @@ class SimulatedStore:
         if not self.capabilities.file_over_prefix:
             self.hollow.update(f"{key}/" for key in keys if not key.endswith("/"))
         return self.memory.delete(keys)
+
+    def _judge_place(self, key: str) -> None:
+        """Write down whether an object is put over others, or below one, where that cannot be."""
+        if self.witness is not None or self.capabilities.file_over_prefix:
+            return
+        objects = self.memory._objects
+        clashes = [above for above in _objects_above(key)[:-1] if above in objects]
+        if not key.endswith("/"):
+            clashes += [one for one in objects if one.startswith(f"{key}/") and one != f"{key}/"]
+        self.violations += [f"{key} is put where {one} is" for one in clashes]
 
     def _with_hollow(self, call: Callable[[], ListPage], prefix: str) -> ListPage:
         """A listing with the folders that were left behind, as far as no object has taken their place."""
@@ -304,6 +316,7 @@ class SimulatedStore:
 
         def send() -> Version:
             self._judge("COMPLETE", key, condition)
+            self._judge_place(key)
             return self.memory.multipart.complete(key, upload_id, parts, condition=condition)
 
         return await self._request("COMPLETE", key, send, conditional=condition != ANY)
