@@ -201,6 +201,34 @@ class Directories:
             if not lock.statistics().tasks_waiting and not lock.locked():
                 self._listing.pop(directory, None)
 
+    async def look_into(self, directory: DirectoryNode, *, walking: bool = False) -> None:
+        """Know all names of a directory that programs may see, as `ensure_listed` says."""
+        await self.ensure_listed(directory, walking=walking)
+        if not self._store.capabilities.file_over_prefix:
+            await self._prove_known_folders(directory)
+        await self.expiring.expire_in(directory)
+
+    async def _prove_new_folders(self, directory: DirectoryNode, prefix: str, listing: Listing) -> None:
+        """Look at folders that were never looked at, so that the listing loses those that nothing is in."""
+        known = {
+            name
+            for name, child in directory.children.items()
+            if isinstance(child, DirectoryNode)
+            and (child.marker is not None or self.freshness.is_fresh(child))
+        }
+        new = sorted(listing.folders - known)
+        await self.prover.prove_folders(prefix, new[:FOLDERS_PROVEN], listing)
+
+    async def _prove_known_folders(self, directory: DirectoryNode) -> None:
+        """Look again at folders that a listing told, so that those vanish that nothing is in any more."""
+        children = directory.children.values()
+        folders = [child for child in children if isinstance(child, DirectoryNode) and not child.proven]
+        await for_each(
+            folders[:FOLDERS_PROVEN],
+            lambda folder: self._last_known.or_stale(lambda: self.prover.prove(folder)),
+            at_once=PROVE_AT_ONCE,
+        )
+
     async def _list(self, directory: DirectoryNode, *, walking: bool) -> None:
         if (
             walking
@@ -235,7 +263,7 @@ class Directories:
             last = max((*(info.key for info in page.objects), *page.prefixes), default="")
             listing.leave_out_undecided(prefix, last)
         if not self._store.capabilities.file_over_prefix:
-            await self.prover.prove_folders(prefix, self._doubtful(directory, listing), listing)
+            await self._prove_new_folders(directory, prefix, listing)
         if directory.prefix != prefix or self._tree.has_moved(prefix, since=moves):
             return False
         directory.large = pages > 1 or token is not None
@@ -243,15 +271,6 @@ class Directories:
         if token is None:
             await self._ask_for_ours(directory, listing)
         return True
-
-    def _doubtful(self, directory: DirectoryNode, listing: Listing) -> list[str]:
-        """Folders that nothing may be in, as far as that is known."""
-        known = {
-            name
-            for name, child in directory.children.items()
-            if isinstance(child, DirectoryNode) and self.freshness.is_fresh(child)
-        }
-        return sorted(listing.folders - known)[:FOLDERS_PROVEN]
 
     async def _ask_for_ours(self, directory: DirectoryNode, listing: Listing) -> None:
         """Ask for what we wrote lately and the listing lacks: some stores' listings come behind."""

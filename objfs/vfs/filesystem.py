@@ -212,8 +212,7 @@ class FileSystem:
         opened.is_begun = True
 
     async def _names(self, directory: DirectoryNode) -> list[str]:
-        await self._directories.ensure_listed(directory, walking=True)
-        await self._directories.expiring.expire_in(directory)
+        await self._directories.look_into(directory, walking=True)
         names = sorted(directory.children, key=lambda name: _order(name, directory.children[name]))
         directory.order = names
         return names

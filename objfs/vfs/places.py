@@ -104,8 +104,7 @@ class Places:
 
     async def check_empty(self, node: DirectoryNode) -> None:
         """Refuse a directory that has entries, or keys that cannot be shown."""
-        await self._directories.ensure_listed(node)
-        await self._directories.expiring.expire_in(node)
+        await self._directories.look_into(node)
         if node.children or node.hidden:
             raise OSError(errno.ENOTEMPTY, "not empty")
 

@@ -148,6 +148,7 @@ def test_a_fault_that_stays_is_an_error_in_time(minio_bucket: Bucket, minio: Ser
 def test_faults_of_listings_and_heads(minio_bucket: Bucket, minio: Server) -> None:
     for number in range(30):
         minio_bucket.store.put(f"d{number}/file", b"x" * number)
+        minio_bucket.store.put(f"alone/{number}/d/file", b"x")  # no listing of a sibling tells of these
     bad = {**PASSING, "empty": faults.empty, "shortened": faults.shortened, "truncated": faults.truncated}
     with faulty_mount(minio_bucket, minio, metadata_ttl="0s") as (mount, proxy):
         for number, (what, action) in enumerate(bad.items()):
@@ -156,12 +157,13 @@ def test_faults_of_listings_and_heads(minio_bucket: Bucket, minio: Server) -> No
             assert (mount.path / f"d{number}" / "file").stat().st_size == number, what
             assert not (mount.path / f"d{number}" / "none").exists(), what
             proxy.heal()
-        for number, (what, action) in enumerate(REFUSING.items(), start=20):
+        for number, (what, action) in enumerate(REFUSING.items()):
+            folder = mount.path / "alone" / str(number) / "d"
             proxy.rule(frozenset({"list", "head"}), action)
             with pytest.raises(OSError, match=r"Permission|Input/output|Invalid|Stale"):
-                os.listdir(mount.path / f"d{number}")
+                os.listdir(folder)
             proxy.heal()
-            assert os.listdir(mount.path / f"d{number}") == ["file"], what
+            assert os.listdir(folder) == ["file"], what
 
 
 # -- writing ----------------------------------------------------------------------------------------
