@@ -45,6 +45,7 @@ CREATE TABLE IF NOT EXISTS note (number INTEGER PRIMARY KEY, text TEXT NOT NULL)
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
+BUSY_S = 5.0  # how long a rewrite of the log waits for whoever reads it
 _TORN = -1  # in the column `fsynced`: the bytes were not durable when the machine went down
 _REVERTED = 2  # there: durable, but newer bytes were not when the machine went down
 
@@ -85,9 +86,11 @@ class JournalError(CacheError, OSError):
 class Journal:
     """Rows of pending changes. Used from one thread, but for `sync` and `is_durable`."""
 
-    def __init__(self, connection: sqlite3.Connection, wal: int, *, rebooted: bool) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, wal: int, *, rebooted: bool) -> None:
         self._connection = connection
+        self._path = path
         self._wal = wal
+        self._is_unsafe = False
         self._depth = 0
         self._lock = threading.Lock()  # one `sync` at a time
         self._changes = self._committed_changes = self._synced_changes = 0
@@ -178,10 +181,26 @@ class Journal:
                 return
             changes = self._committed_changes
             try:
-                os.fdatasync(self._wal)
-            except OSError as error:
+                (self._rewrite if self._is_unsafe else self._sync)()
+            except (OSError, sqlite3.Error) as error:
+                self._is_unsafe = True
                 raise JournalError(f"The journal cannot be made durable: {error}.") from error
+            self._is_unsafe = False
             self._synced_changes = changes
+
+    def _sync(self) -> None:
+        os.fdatasync(self._wal)
+
+    def _rewrite(self) -> None:
+        """Have the rows of the log written, and synced, where they belong in the database.
+
+        Linux tells once that writing the log back failed, and counts its pages as clean from then on: another
+        sync of it would succeed without them.
+        """
+        with closing(sqlite3.connect(self._path, timeout=BUSY_S)) as connection:
+            is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            raise OSError(errno.EBUSY, "its log is in use")
 
     def _execute(self, sql: str, *values: object) -> list[tuple[object, ...]]:
         try:
@@ -216,7 +235,7 @@ def open_journal(path: Path) -> Iterator[Journal]:
             # row refers to are deleted, and their numbers are used again.
             os.fdatasync(wal)
             fsync_directory(path.parent)
-            yield Journal(connection, wal, rebooted=rebooted)
+            yield Journal(connection, path, wal, rebooted=rebooted)
         finally:
             os.close(wal)
     finally:

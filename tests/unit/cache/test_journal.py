@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 import objfs_cache.journal
 from objfs_cache.directory import CacheFormatError
-from objfs_cache.journal import SCHEMA_VERSION, Journal, Record, open_journal
+from objfs_cache.journal import SCHEMA_VERSION, Journal, JournalError, Record, open_journal
 from objfs_cache.staged import StagedState
 
 if TYPE_CHECKING:
@@ -84,3 +87,55 @@ def test_a_reboot_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert journal.rebooted
     with open_journal(tmp_path / "j") as journal:
         assert not journal.rebooted
+
+
+def test_a_disk_that_did_not_take_rows_once_is_asked_to_take_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, answers = os.fdatasync, iter([OSError(errno.EIO, "Input/output error")])
+
+    def fail_once(descriptor: int) -> None:
+        for error in answers:  # Linux tells of what it could not write back once, and does not try again
+            raise error
+        sync(descriptor)
+
+    with open_journal(tmp_path / "j") as journal:
+        journal.write(row(journal.next_seq()))
+        monkeypatch.setattr(os, "fdatasync", fail_once)
+        with pytest.raises(JournalError, match="made durable"):
+            journal.sync()
+        assert not journal.is_durable
+        journal.sync()
+        assert journal.is_durable
+        (tmp_path / "copy").mkdir()
+        shutil.copy(tmp_path / "j", tmp_path / "copy" / "j")  # without what the disk never got
+        journal.write(row(journal.next_seq()))
+        journal.sync()
+    with open_journal(tmp_path / "copy" / "j") as journal:
+        assert [record.seq for record in journal.load()] == [1]
+    with open_journal(tmp_path / "j") as journal:
+        assert [record.seq for record in journal.load()] == [1, 2]
+
+
+def test_rows_that_cannot_be_written_again_now_are_not_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with open_journal(tmp_path / "j") as journal:
+        journal.write(row(journal.next_seq()))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", fail)
+            with pytest.raises(JournalError):
+                journal.sync()
+        with closing(sqlite3.connect(tmp_path / "j")) as reader:
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT count(*) FROM operation").fetchone() == (1,)
+            journal.write(row(journal.next_seq()))
+            monkeypatch.setattr(objfs_cache.journal, "BUSY_S", 0.1)
+            with pytest.raises(JournalError):
+                journal.sync()
+        assert not journal.is_durable
+        journal.sync()
+        assert journal.is_durable
