@@ -201,6 +201,7 @@ class Journal:
             is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if is_busy:
             raise OSError(errno.EBUSY, "its log is in use")
+        self._sync()  # of a log that came back in part, older rows would be taken for newer ones
 
     def _execute(self, sql: str, *values: object) -> list[tuple[object, ...]]:
         try:
