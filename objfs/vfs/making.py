@@ -11,6 +11,7 @@ import trio
 from objfs.errors import PreconditionFailedError
 from objfs.vfs.attributes import Attributes, encode, fresh_attributes
 from objfs.vfs.names import check_new_name
+from objfs.vfs.nodes import is_at_or_below
 
 if TYPE_CHECKING:
     from objfs.upload.uploader import Uploader
@@ -79,7 +80,7 @@ class Maker:
 
     async def claims_ended(self, top: DirectoryNode) -> None:
         """Wait until nothing is on its way to a place in a directory, which must not move meanwhile."""
-        while waited_for := [ended for ended, parent in self._claims.items() if _is_below(parent, top)]:
+        while waited_for := [ended for ended, parent in self._claims.items() if is_at_or_below(parent, top)]:
             await waited_for[0].wait()
 
     def new_attributes(self, parent: DirectoryNode, mode: int, caller: Caller) -> Attributes:
@@ -90,10 +91,3 @@ class Maker:
             if stat.S_ISDIR(mode):
                 mode |= stat.S_ISGID
         return fresh_attributes(mode, caller.uid, gid)
-
-
-def _is_below(directory: DirectoryNode, top: DirectoryNode) -> bool:
-    above: DirectoryNode | None = directory
-    while above is not None and above is not top:
-        above = above.parent
-    return above is top

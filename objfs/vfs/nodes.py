@@ -367,12 +367,7 @@ class Tree:
 
     def walk(self, top: Node) -> Iterator[Node]:
         """A node and everything known below it."""
-        stack = [top]
-        while stack:
-            node = stack.pop()
-            yield node
-            if isinstance(node, DirectoryNode):
-                stack.extend(node.children.values())
+        return walk(top)
 
     def drop_if_unused(self, node: Node) -> None:
         """Free the inode of something unlinked or superseded that nobody refers to any more."""
@@ -391,13 +386,26 @@ def _moved(key: str, old_prefix: str, new_prefix: str) -> str:
     return new_prefix + key[len(old_prefix) :] if key.startswith(old_prefix) else key
 
 
+def walk(top: Node) -> Iterator[Node]:
+    """A node and everything known below it. Without recursion: keys are deeper than Python's own stack."""
+    stack = [top]
+    while stack:
+        node = stack.pop()
+        yield node
+        if isinstance(node, DirectoryNode):
+            stack.extend(node.children.values())
+
+
 def is_ours(node: Node) -> bool:
     """Whether a node shows a change that the store has not got yet (its own, or of something below)."""
-    stack = [node]  # keys are deeper than Python's own stack
-    while stack:
-        one = stack.pop()
-        if one.pending() or (isinstance(one, FileNode) and (one.dirty or one.layers)):
-            return True
-        if isinstance(one, DirectoryNode):
-            stack.extend(one.children.values())
-    return False
+    return any(
+        one.pending() or (isinstance(one, FileNode) and (one.dirty or one.layers)) for one in walk(node)
+    )
+
+
+def is_at_or_below(directory: DirectoryNode, top: Node) -> bool:
+    """Whether a directory is another one, or lies in it."""
+    above: DirectoryNode | None = directory
+    while above is not None and above is not top:
+        above = above.parent
+    return above is top

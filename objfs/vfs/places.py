@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from objfs.vfs.names import RESERVED_ROOT, check_new_name, decode_name
-from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree, is_at_or_below
 
 if TYPE_CHECKING:
     from objfs.vfs.directories import Directories
@@ -95,11 +95,8 @@ class Places:
         if node.parent is None or parent.children.get(name) is not target:
             raise OSError(errno.ESTALE, "the names changed meanwhile")
         self._check_parent(parent)
-        above: Node | None = parent
-        while above is not None:
-            if above is node:
-                raise OSError(errno.EINVAL, "a directory cannot move into itself")
-            above = above.parent
+        if is_at_or_below(parent, node):
+            raise OSError(errno.EINVAL, "a directory cannot move into itself")
         self._check_key(parent, name, below_bytes=_longest_below(node))
 
     async def check_empty(self, node: DirectoryNode) -> None:
