@@ -9,7 +9,7 @@ import trio
 
 from objfs.errors import ObjfsError
 from objfs.upload.operations import Kind, Operation
-from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node, Tree, walk
 from objfs.vfs.treated import adopt
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Adoption:
         if operation.kind is not Kind.RENAME_TREE:
             return
         for top in {moved, *map(self._tree.find, paths)}:
-            for node in self._tree.walk(top) if top is not None else ():
+            for node in walk(top) if top is not None else ():
                 if isinstance(node, DirectoryNode):
                     for name in node.gone:
                         hide(self._ledger, node, name)

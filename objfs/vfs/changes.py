@@ -16,7 +16,7 @@ import trio
 from objfs.upload.operations import NOTHING, Kind, Operation, State
 from objfs.vfs.adoption import hide, stored_below
 from objfs.vfs.attributes import encode, forget_guessed_type, metadata_bytes
-from objfs.vfs.nodes import PENDING, DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.nodes import PENDING, DirectoryNode, FileNode, Node, Tree, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -282,7 +282,7 @@ class Changes:
     ) -> None:
         """A directory gets another place; an empty directory there goes."""
         old_parent, old_name, source = node.parent, node.name, node.path
-        for below in self._tree.walk(node):
+        for below in walk(node):
             if isinstance(below, FileNode) and below.dirty:
                 self.commit(below, held=True)
         with self.ledger.step():

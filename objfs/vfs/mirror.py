@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from objfs.codec.marks import content_version
 from objfs.vfs.attributes import Defaults, decode, default_attributes
 from objfs.vfs.names import RESERVED_ROOT
-from objfs.vfs.nodes import NEVER, DirectoryNode, FileNode, Node, Tree, is_ours
+from objfs.vfs.nodes import NEVER, DirectoryNode, FileNode, Node, Tree, is_ours, walk
 
 if TYPE_CHECKING:
     from objfs.store.values import ObjectInfo, Version
@@ -158,7 +158,7 @@ class Mirror:
     def supersede(self, node: Node) -> None:
         """Somebody else replaced or removed what the node, and all below it, stands for."""
         parent, name = node.parent, node.name
-        for below in reversed(list(self._tree.walk(node))):
+        for below in reversed(list(walk(node))):
             if isinstance(below, FileNode):
                 below.superseded = True
             self._tree.detach(below)

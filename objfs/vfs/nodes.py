@@ -261,7 +261,7 @@ class Tree:
     def _place_by_path(self, top: DirectoryNode) -> None:
         """What is made here only has not to do with moves that are still to come from its place."""
         epoch = next(self._epochs)
-        for node in self.walk(top):
+        for node in walk(top):
             if isinstance(node, DirectoryNode) and node.parent is not None:
                 node.epoch = epoch
                 node.origin = f"{node.path}/" if node.parent.is_displaced else None
@@ -364,10 +364,6 @@ class Tree:
                 return None
             node = child
         return node
-
-    def walk(self, top: Node) -> Iterator[Node]:
-        """A node and everything known below it."""
-        return walk(top)
 
     def drop_if_unused(self, node: Node) -> None:
         """Free the inode of something unlinked or superseded that nobody refers to any more."""

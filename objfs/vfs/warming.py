@@ -14,7 +14,7 @@ from objfs.read.values import Source
 from objfs.store.parallel import for_each
 from objfs.store.values import MIB, Version
 from objfs.vfs.content import is_regular, object_id
-from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree, walk
 from objfs.vfs.proving import PROVE_AT_ONCE
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Warmer:
 
     def known_files(self, node: Node) -> Iterator[WarmFile]:
         """Like `files`, as far as they are known without asking the store."""
-        for one in self._tree.walk(node):
+        for one in walk(node):
             if isinstance(one, FileNode) and one.version is not None and one.version.content_bytes:
                 if one.superseded or not is_regular(one) or (one.layers and one.layers[-1].complete):
                     continue
