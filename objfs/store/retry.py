@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _NEVER_REPEATED = frozenset({RequestKind.CREATE_UPLOAD})  # the first may have begun one that nobody knows of
 
+_MOMENTARY_TRIES = 6  # of what may pass: about 1.5 s
 _MOST_DOUBLINGS = 64  # beyond any delay; keeps the power within a float
 
 
@@ -57,7 +58,7 @@ class Clock:
 
 
 class RetryingStore(ForwardingStore):
-    """Repeats requests whose errors are retryable.
+    """Repeats requests whose errors are retryable, and a few times those whose errors may pass.
 
     An error after a repeat has `after_retry` set: a conditional write that then fails with
     PreconditionFailedError, or a completion with NotFoundError, may have met its own lost success. Who wrote
@@ -118,7 +119,8 @@ class RetryingStore(ForwardingStore):
 
     def _wait_s(self, attempt: int, error: ObjectStoreError, elapsed_s: float) -> float | None:
         """How long to wait before the next try, or None to give up."""
-        if not error.retryable or attempt == self._policy.max_attempts:
+        most = _MOMENTARY_TRIES if error.may_pass else self._policy.max_attempts
+        if not (error.retryable or error.may_pass) or (most is not None and attempt >= most):
             return None
         wait_s = self._policy.delay_s(attempt, chance=self._clock.chance(), retry_after_s=error.retry_after_s)
         return wait_s if elapsed_s + wait_s < self._policy.deadline_s else None

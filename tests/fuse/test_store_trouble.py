@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import pytest
 from minio.credentials.providers import StaticProvider
 from minio.minioadmin import MinioAdmin
 
+from objfs.store.retry import RetryingStore
 from tests.fuse import proxy as faults
 from tests.fuse.failing import HOST, RESOLVER, Faults
 from tests.fuse.mounting import a_place, mounted
@@ -27,9 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from objfs.store.forward import RequestKind
     from tests.fuse.conftest import Bucket
     from tests.servers import Server
 
+ENOUGH = 5  # refusals that were no more
 NAMES = [f"f{number:04}" for number in range(1100)]  # two pages of a listing
 
 
@@ -83,6 +87,29 @@ def test_folders_that_a_dead_client_left_in_the_store(
         mount.drain()
         assert os.listdir(mount.path) == []
     assert not bucket.contents()
+
+
+@pytest.mark.parametrize("kind", ["minio", "s3"])
+def test_writes_while_others_empty_the_folder(kind: str, request: pytest.FixtureRequest) -> None:
+    bucket: Bucket = request.getfixturevalue(f"{kind}_bucket")
+    repeated: list[RequestKind] = []
+    store = RetryingStore(bucket.store, on_retry=repeated.append)
+    store.put("source", b"x")
+    folder = "n/" * 100  # MinIO makes and removes a folder for each, and fails where both meet
+
+    def put_and_delete(name: str) -> None:
+        for _ in range(3000):
+            if len(repeated) >= ENOUGH:
+                return
+            if name == "copied":
+                store.copy("source", folder + name)
+            else:
+                store.put(folder + name, b"x")
+            assert not store.delete([folder + name])
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(put_and_delete, ["", "put", "copied"]))
+    assert len(repeated) >= ENOUGH
 
 
 def test_listings_out_of_order(many: Bucket, minio: Server) -> None:

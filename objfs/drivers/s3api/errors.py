@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BY_CODE: dict[str, type[ObjectStoreError]] = {
     **dict.fromkeys(("NoSuchKey", "NoSuchUpload", "NoSuchVersion"), NotFoundError),
+    "AccessDenied": PermissionDeniedError,
     "NoSuchBucket": BucketNotFoundError,
     "PreconditionFailed": PreconditionFailedError,
     **dict.fromkeys(

@@ -11,6 +11,7 @@ from objfs.errors import (
     InvalidRequestError,
     NotFoundError,
     ObjectStoreError,
+    PermissionDeniedError,
     PreconditionFailedError,
     ThrottledError,
     UnavailableError,
@@ -54,6 +55,28 @@ def test_a_lasting_error_is_raised_at_once() -> None:
         store.put("a", b"1")
     assert time.sleeps == []
     assert not caught.value.after_retry
+
+
+class MomentarilyDeniedError(PermissionDeniedError):
+    """As MinIO says it."""
+
+    may_pass = True
+
+
+def test_a_refusal_that_may_pass_is_not_seen_if_it_does() -> None:
+    time = FakeTime()
+    faults = {number: Fault(before=MomentarilyDeniedError) for number in range(5)}
+    store = store_with(faults, time, RetryPolicy(max_attempts=1))
+    store.put("a", b"1")
+    assert store.get("a").data == b"1"
+
+
+def test_a_refusal_that_does_not_pass_is_raised_soon() -> None:
+    time = FakeTime()
+    faults = {number: Fault(before=MomentarilyDeniedError) for number in range(100)}
+    with pytest.raises(PermissionDeniedError):
+        store_with(faults, time).put("a", b"1")
+    assert 1 < time.now_s < 5
 
 
 def test_it_waits_as_long_as_it_is_asked_to() -> None:
