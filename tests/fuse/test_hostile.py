@@ -52,7 +52,7 @@ PATHS = (  # keys that are paths, each to be shown under exactly this name
     "x_$folder$",
     "x" * 255,
     "/".join(["d" * 200] * 4) + "/" + "e" * 200,
-    "/".join(["n"] * 400),
+    "/".join(["n"] * 150),
 )
 NO_PATHS = (  # keys that are no path: not shown, not touched
     "/abs",
