@@ -9,7 +9,7 @@ import trio
 
 from objfs.errors import NotFoundError, ObjectStoreError
 from objfs.store.parallel import for_each
-from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.nodes import DirectoryNode, Node, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,19 +73,20 @@ class Prover:
         """Look at folders that a listing told, where it may tell such as nothing is in: those it loses."""
 
         async def look_at(name: str) -> None:
-            marker = await self._head(f"{prefix}{name}/")
-            if marker is None and await self._is_hollow(f"{prefix}{name}/"):
+            marker, is_nothing = await self._look_at(f"{prefix}{name}/")
+            if is_nothing:
                 listing.folders.discard(name)
             else:
                 listing.proven[name] = marker
 
         await for_each(names, look_at, at_once=PROVE_AT_ONCE)
 
-    async def _head(self, key: str) -> ObjectInfo | None:
+    async def _look_at(self, key: str) -> tuple[ObjectInfo | None, bool]:
+        """What is under the key of a file or directory, and whether there is nothing, below it either."""
         try:
-            return await self._store.head(key)
+            return await self._store.head(key), False
         except NotFoundError:
-            return None
+            return None, not key.endswith("/") or await self._is_hollow(key)
 
     async def _is_hollow(self, prefix: str) -> bool:
         """Whether nothing is below a prefix that has no marker, although a listing told it.
@@ -99,8 +100,7 @@ class Prover:
 
     async def _prove_one(self, node: Node) -> None:
         begun_at, key, moves = trio.current_time(), node.key, self._tree.moves
-        info = await self._head(key)
-        is_nothing = info is None and (isinstance(node, FileNode) or await self._is_hollow(key))
+        info, is_nothing = await self._look_at(key)
         parent = node.parent
         if node.key != key or self._tree.has_moved(key, since=moves):
             return  # it was moved meanwhile: nothing was learnt
