@@ -26,14 +26,11 @@ class ObjectStoreError(ObjfsError):
         retryable: whether the same request may succeed a little later.
         key: the object's key, or "" where the request concerns the whole bucket.
         retry_after_s: the wait the service asked for, in seconds, or None.
-        may_pass: the refusal is final as a rule, but this service gives it for a moment, too: a few more
-            tries are worth it.
         after_retry: an earlier try of the same request failed and may have taken effect, so that the store
             may be answering to our own success.
     """
 
     retryable = False
-    may_pass = False
     after_retry = False
 
     def __init__(self, message: str, *, key: str = "", retry_after_s: float | None = None) -> None:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from objfs.errors import CorruptError, ObjectStoreError
+from objfs.errors import CorruptError, ObjectStoreError, PermissionDeniedError
 from objfs.store.forward import ForwardingStore, Request, RequestKind
 from objfs.store.stalls import pulsing
 
@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 _NEVER_REPEATED = frozenset({RequestKind.CREATE_UPLOAD})  # the first may have begun one that nobody knows of
 
-_MOMENTARY_TRIES = 6  # of what may pass: about 1.5 s
+_WRITES = frozenset({RequestKind.PUT, RequestKind.COPY, RequestKind.COMPLETE})
+_MOMENTARY_TRIES = 6  # about 1.5 s
 _MOST_DOUBLINGS = 64  # beyond any delay; keeps the power within a float
 
 
@@ -58,7 +59,7 @@ class Clock:
 
 
 class RetryingStore(ForwardingStore):
-    """Repeats requests whose errors are retryable, and a few times those whose errors may pass.
+    """Repeats requests whose errors are retryable, and a few times those that may be refused for a moment.
 
     An error after a repeat has `after_retry` set: a conditional write that then fails with
     PreconditionFailedError, or a completion with NotFoundError, may have met its own lost success. Who wrote
@@ -110,20 +111,35 @@ class RetryingStore(ForwardingStore):
                 return send()
             except ObjectStoreError as error:
                 error.after_retry = error.after_retry or attempt > 1
-                wait_s = self._wait_s(attempt, error, self._clock.now() - start_s)
-                if wait_s is None or _is_vain(request, error):
+                wait_s = self._wait_s(attempt, request, error, self._clock.now() - start_s)
+                if wait_s is None:
                     raise
             if self._on_retry is not None:
                 self._on_retry(request.kind)
             self._clock.sleep(wait_s)
 
-    def _wait_s(self, attempt: int, error: ObjectStoreError, elapsed_s: float) -> float | None:
+    def _wait_s(
+        self, attempt: int, request: Request, error: ObjectStoreError, elapsed_s: float
+    ) -> float | None:
         """How long to wait before the next try, or None to give up."""
-        most = _MOMENTARY_TRIES if error.may_pass else self._policy.max_attempts
-        if not (error.retryable or error.may_pass) or (most is not None and attempt >= most):
+        if error.retryable and not _is_vain(request, error):
+            most = self._policy.max_attempts
+        elif self._is_momentary(request, error):
+            most = _MOMENTARY_TRIES
+        else:
+            return None
+        if most is not None and attempt >= most:
             return None
         wait_s = self._policy.delay_s(attempt, chance=self._clock.chance(), retry_after_s=error.retry_after_s)
         return wait_s if elapsed_s + wait_s < self._policy.deadline_s else None
+
+    def _is_momentary(self, request: Request, error: ObjectStoreError) -> bool:
+        """Whether a refusal, final as a rule, may be one of this moment only.
+
+        MinIO denies a write, too, while a DELETE removes the folder that the new object comes to.
+        """
+        is_denied = isinstance(error, PermissionDeniedError) and request.kind in _WRITES
+        return is_denied and not self.capabilities.file_over_prefix
 
 
 def _is_vain(request: Request, error: ObjectStoreError) -> bool:

@@ -34,7 +34,6 @@ from objfs.errors import (
     CorruptError,
     NotFoundError,
     ObjectStoreError,
-    PermissionDeniedError,
     PreconditionFailedError,
 )
 from objfs.store.checks import check_body, check_key, check_metadata, parse_content_range
@@ -54,7 +53,6 @@ _USUAL_ENTRIES = 16  # more than a mount sets
 SAFE_METADATA_BYTES = Capabilities().max_metadata_bytes - _USUAL_ENTRIES * len("x-amz-meta-")
 _LAST_SUCCESS = 299
 _REFUSED = frozenset({400, 403})
-_WRITES = frozenset({"PUT", "POST"})
 
 
 class S3Store:
@@ -249,9 +247,9 @@ class S3Store:
         answer = self._connection.send(call)
         self._is_minio = self._is_minio or (answer.header("server") or "").startswith("MinIO")
         if answer.status > _LAST_SUCCESS:
-            raise self._error_of(call, self._with_reason(call, answer))
+            raise error_of(self._with_reason(call, answer), key=call.key)
         if call.method != "GET" and b"<Error>" in answer.data[:200]:
-            raise self._error_of(call, answer)
+            raise error_of(answer, key=call.key)
         return answer
 
     def etag_now(self, key: str) -> str | None:
@@ -269,12 +267,6 @@ class S3Store:
             if condition.if_match is None or "uploadId" in call.query:
                 raise
             raise PreconditionFailedError("The object is gone.", key=call.key) from error
-
-    def _error_of(self, call: Call, answer: Answer) -> ObjectStoreError:
-        error = error_of(answer, key=call.key)
-        if self._is_minio and call.method in _WRITES and isinstance(error, PermissionDeniedError):
-            error.may_pass = True  # MinIO says so, too, while a DELETE removes the folder of the new object
-        return error
 
     def _with_reason(self, call: Call, answer: Answer) -> Answer:
         """An answer that says why: that to a HEAD has no body for it."""

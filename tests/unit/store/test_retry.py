@@ -17,8 +17,9 @@ from objfs.errors import (
     UnavailableError,
 )
 from objfs.store.faulty import Fault, FaultyStore, faults_at
+from objfs.store.probe import ProbedStore
 from objfs.store.retry import Clock, RetryingStore, RetryPolicy
-from objfs.store.values import ABSENT
+from objfs.store.values import ABSENT, Capabilities
 
 
 @dataclass
@@ -57,26 +58,37 @@ def test_a_lasting_error_is_raised_at_once() -> None:
     assert not caught.value.after_retry
 
 
-class MomentarilyDeniedError(PermissionDeniedError):
-    """As MinIO says it."""
-
-    may_pass = True
+DENIED = {number: Fault(before=PermissionDeniedError) for number in range(5)}
 
 
-def test_a_refusal_that_may_pass_is_not_seen_if_it_does() -> None:
+def store_of_folders(time: FakeTime, faults: dict[int, Fault]) -> RetryingStore:
+    """A store that denies a write while a delete removes its folder; one try at anything else."""
+    folders = ProbedStore(MemoryStore(), Capabilities(file_over_prefix=False))
+    return RetryingStore(
+        FaultyStore(folders, faults_at(faults)), RetryPolicy(max_attempts=1), clock=time.clock()
+    )
+
+
+def test_a_denial_of_a_moment_is_not_seen() -> None:
+    store = store_of_folders(FakeTime(), DENIED)
+    store.put("a/b", b"1")
+    assert store.get("a/b").data == b"1"
+
+
+def test_a_lasting_denial_is_raised_soon() -> None:
     time = FakeTime()
-    faults = {number: Fault(before=MomentarilyDeniedError) for number in range(5)}
-    store = store_with(faults, time, RetryPolicy(max_attempts=1))
-    store.put("a", b"1")
-    assert store.get("a").data == b"1"
-
-
-def test_a_refusal_that_does_not_pass_is_raised_soon() -> None:
-    time = FakeTime()
-    faults = {number: Fault(before=MomentarilyDeniedError) for number in range(100)}
     with pytest.raises(PermissionDeniedError):
-        store_with(faults, time).put("a", b"1")
+        store_of_folders(time, {**DENIED, 5: Fault(before=PermissionDeniedError)}).put("a", b"1")
     assert 1 < time.now_s < 5
+
+
+def test_a_denial_is_final_where_no_moment_brings_one() -> None:
+    time = FakeTime()
+    with pytest.raises(PermissionDeniedError):
+        store_with(DENIED, time).put("a", b"1")
+    with pytest.raises(PermissionDeniedError):
+        store_of_folders(time, DENIED).head("a")
+    assert time.sleeps == []
 
 
 def test_it_waits_as_long_as_it_is_asked_to() -> None:
