@@ -148,14 +148,14 @@ class Handlers(pyfuse3.Operations):
     @replies_errno
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         with trio.fail_after(self._deadline_s):
-            return pyfuse3.FileHandleT(await self._fs.opendir(inode))
+            return pyfuse3.FileHandleT(await self._fs.streams.open(inode))
 
     @replies_errno
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         if start_id == 0:
             with trio.fail_after(self._deadline_s):
-                await self._fs.rewind(fh)
-        for position, name, found in self._fs.readdir(fh, start_id):
+                await self._fs.streams.rewind(fh)
+        for position, name, found in self._fs.streams.read(fh, start_id):
             if not pyfuse3.readdir_reply(
                 token, pyfuse3.FileNameT(os.fsencode(name)), _entry(found), position
             ):
@@ -165,11 +165,11 @@ class Handlers(pyfuse3.Operations):
 
     @replies_errno
     async def releasedir(self, fh: FileHandleT) -> None:
-        self._fs.releasedir(fh)
+        self._fs.streams.close(fh)
 
     @replies_errno
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
-        await self._fs.fsyncdir(fh)
+        await self._fs.streams.sync(fh)
 
     # -- files --------------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ from objfs.upload.operations import TOKEN_METADATA
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from objfs.vfs.values import SetAttributes
+
 DIRECTORY_TYPE = "application/x-directory"  # as s3fs and others mark directories
 OWN_NAMES = frozenset({"mode", "uid", "gid", "mtime", "ctime", "atime", "xattr", TOKEN_METADATA}) | MARKS
 TIME_LIMIT_NS = 2**63  # about the years 1678 to 2262: what a signed 64-bit nanosecond field can hold
@@ -83,6 +85,21 @@ class Attributes:
         self.ctime_ns = time.time_ns()
         if content:
             self.mtime_ns = self.ctime_ns
+
+    def apply(self, wanted: SetAttributes) -> bool:
+        """Put what is wanted in; returns whether anything is to be stored."""
+        asked = False
+        if wanted.mode is not None:
+            self.mode = stat.S_IFMT(self.mode) | stat.S_IMODE(wanted.mode)
+            asked = True
+        for name in ("uid", "gid", "atime_ns", "mtime_ns"):
+            value = getattr(wanted, name)
+            if value is not None:
+                setattr(self, name, nearest_time(value) if name.endswith("_ns") else value)
+                asked = True
+        if asked:
+            self.touch(content=False)
+        return asked
 
 
 def nearest_time(ns: int) -> int:

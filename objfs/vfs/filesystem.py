@@ -22,36 +22,38 @@ from objfs.errors import (
 from objfs.upload.operations import ROOT_MARKER_KEY
 from objfs.upload.uploader import load_operations
 from objfs.vfs.adoption import Adoption
-from objfs.vfs.attributes import Attributes, decode, default_attributes, nearest_time
+from objfs.vfs.attributes import decode, default_attributes
 from objfs.vfs.changes import Changes
 from objfs.vfs.content import Contents, is_regular
 from objfs.vfs.directories import Directories
 from objfs.vfs.disk import DiskShare
 from objfs.vfs.durability import Durability
 from objfs.vfs.files import Files
-from objfs.vfs.handles import DirectoryHandle, Handles
+from objfs.vfs.handles import Handles
 from objfs.vfs.inspection import Inspection
 from objfs.vfs.making import Maker
 from objfs.vfs.names import check_new_name
-from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.nodes import DirectoryNode, FileNode, Tree
 from objfs.vfs.owners import Owners
 from objfs.vfs.places import Places
 from objfs.vfs.pruning import prune
 from objfs.vfs.replay import replay
 from objfs.vfs.retiring import Retirement
 from objfs.vfs.settling import Settling
+from objfs.vfs.streams import DirectoryStreams
 from objfs.vfs.treatment import Treatment
-from objfs.vfs.values import Caller, SetAttributes, Space, Stat, VfsSettings
+from objfs.vfs.values import Space
 from objfs.vfs.warming import Warmer
 from objfs.vfs.xattrs import Xattrs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from objfs.read.reader import Reader
     from objfs.store.protocol import AsyncObjectStore
     from objfs.upload.uploader import Uploader
     from objfs.vfs.mirror import Kernel
+    from objfs.vfs.values import Caller, SetAttributes, Stat, VfsSettings
     from objfs_cache.blocks import BlockCache
     from objfs_cache.staging import Staging
 
@@ -116,6 +118,7 @@ class FileSystem:
             hides=uploader.ledger.concerns,
             rules=settings.rules,
         )
+        self._freshness = self._directories.freshness
         self._places = Places(self._tree, self._directories, max_key_bytes=store.capabilities.max_key_bytes)
         self._maker = Maker(
             self._tree, self._places, self._directories, self._contents, self._changes, uploader
@@ -125,6 +128,9 @@ class FileSystem:
         self.inspection = Inspection(self._tree, self._directories, reader, blocks, store, settings.rules)
         self.treatment = Treatment(store, self._changes, self.inspection, settings)
         self.xattrs = Xattrs(self._places, self._changes, self.inspection, self.treatment)
+        self.streams = DirectoryStreams(
+            self._handles, self._places, self._directories, self._durability, self._settling
+        )
         self.files = Files(
             self._tree,
             self._handles,
@@ -146,13 +152,19 @@ class FileSystem:
         if node is None:
             return None
         node.lookups += 1
-        return self._stat(node)
+        return self._freshness.stat(node)
 
     def negative_timeout_s(self, parent_ino: int, name: bytes) -> float:
         """How long the kernel may believe that a name does not exist."""
-        return self._directories.freshness.absent_timeout_s(
+        return self._freshness.absent_timeout_s(
             self._places.directory(parent_ino), name.decode(errors="replace")
         )
+
+    def remember(self, ino: int) -> None:
+        """The kernel took a reference to an entry of a listing."""
+        node = self._tree.nodes.get(ino)
+        if node is not None:
+            node.lookups += 1
 
     def forget(self, ino: int, lookups: int) -> None:
         """The kernel gave references back."""
@@ -165,11 +177,11 @@ class FileSystem:
         """Attributes, fresh."""
         node = self._places.node(ino)
         parent = node.parent
-        if parent is not None and not (node.proven and self._directories.freshness.is_fresh(node)):
+        if parent is not None and not (node.proven and self._freshness.is_fresh(node)):
             await self._directories.lookup(parent, node.name)
         if isinstance(node, FileNode) and node.superseded and not node.handles:
             raise OSError(errno.ESTALE, "superseded")
-        return self._stat(node)
+        return self._freshness.stat(node)
 
     async def setattr(self, ino: int, wanted: SetAttributes) -> Stat:
         """chmod, chown, truncate, utimens."""
@@ -179,12 +191,12 @@ class FileSystem:
                 raise OSError(errno.EISDIR, "a directory has no length")
             await self.files.truncate(node, wanted.size_bytes)
         with self._changes.or_as_before(node):
-            asked = _apply(node.attributes, wanted)
+            asked = node.attributes.apply(wanted)
             if asked:
                 self._changes.set_attributes(node)
         if asked:
             await self._settling.node(node)
-        return self._stat(node)
+        return self._freshness.stat(node)
 
     async def readlink(self, ino: int) -> bytes:
         """A symlink's target."""
@@ -197,55 +209,6 @@ class FileSystem:
 
     # -- directories --------------------------------------------------------------------------------
 
-    async def opendir(self, ino: int) -> int:
-        """Open a directory: its names are those of now."""
-        node = self._places.directory(ino)
-        names = await self._names(node)
-        node.handles += 1
-        return self._handles.add(DirectoryHandle(node=node, names=names))
-
-    async def rewind(self, handle: int) -> None:
-        """A listing is read from its beginning; if it has been before, its names are those of now."""
-        opened = self._handles.get(handle, DirectoryHandle)
-        if opened.is_begun:
-            opened.names = await self._names(opened.node)
-        opened.is_begun = True
-
-    async def _names(self, directory: DirectoryNode) -> list[str]:
-        await self._directories.look_into(directory, walking=True)
-        names = sorted(directory.children, key=lambda name: _order(name, directory.children[name]))
-        directory.order = names
-        return names
-
-    def readdir(self, handle: int, start: int) -> Iterator[tuple[int, str, Stat]]:
-        """Entries from a position on: (next position, name, stat; mode 0 where the type is not proven).
-
-        The caller calls `remember` for each entry that it hands to the kernel.
-        """
-        opened = self._handles.get(handle, DirectoryHandle)
-        directory = opened.node
-        if start < 1:
-            yield 1, ".", self._stat(directory)
-        if start < 2:
-            yield 2, "..", self._stat(directory.parent or directory)
-        for position in range(max(0, start - 2), len(opened.names)):
-            name = opened.names[position]
-            node = directory.children.get(name)
-            if node is not None:
-                yield position + 3, name, self._stat(node, is_listed=True)
-
-    def remember(self, ino: int) -> None:
-        """The kernel took a reference to an entry of a listing."""
-        node = self._tree.nodes.get(ino)
-        if node is not None:
-            node.lookups += 1
-
-    def releasedir(self, handle: int) -> None:
-        """Close a directory."""
-        opened = self._handles.remove(handle, DirectoryHandle)
-        opened.node.handles -= 1
-        self._directories.prover.released(opened.node)
-
     async def mkdir(self, parent_ino: int, name: bytes, mode: int, caller: Caller) -> Stat:
         """Make a directory."""
         parent, text = await self._places.vacant(parent_ino, name)
@@ -254,7 +217,7 @@ class FileSystem:
         self._changes.mkdir(parent, text, node)
         await self._settling.node(node)
         node.lookups += 1
-        return self._stat(node)
+        return self._freshness.stat(node)
 
     async def rmdir(self, parent_ino: int, name: bytes) -> None:
         """Remove an empty directory."""
@@ -279,14 +242,14 @@ class FileSystem:
                 raise OSError(errno.ESTALE, "no file: the kernel has to look again, and follow a symlink")
             handle = await self.open(existing.ino, flags)
             existing.lookups += 1
-            return self._stat(existing), handle
+            return self._freshness.stat(existing), handle
         mode = stat.S_IFREG | stat.S_IMODE(mode)
         if flags & os.O_EXCL and self._settings.write_mode == "through":
             node = await self._maker.claim(parent, name, mode, caller)
         else:
             node = await self._maker.make(parent, name, mode, caller, held=True)
         node.lookups += 1
-        return self._stat(node), self.files.open(node, flags)
+        return self._freshness.stat(node), self.files.open(node, flags)
 
     async def mknod(self, parent_ino: int, name: bytes, mode: int, caller: Caller) -> Stat:
         """Make a file, FIFO or socket without opening it."""
@@ -296,7 +259,7 @@ class FileSystem:
         node = await self._maker.make(parent, name, mode, caller, held=False)
         await self._settling.node(node)
         node.lookups += 1
-        return self._stat(node)
+        return self._freshness.stat(node)
 
     async def symlink(self, parent_ino: int, name: bytes, target: bytes, caller: Caller) -> Stat:
         """Make a symlink."""
@@ -309,7 +272,7 @@ class FileSystem:
         self._changes.create(parent, text, node, held=False)
         await self._settling.node(node)
         node.lookups += 1
-        return self._stat(node)
+        return self._freshness.stat(node)
 
     async def open(self, ino: int, flags: int) -> int:
         """Open a file; O_TRUNC arrives here and nowhere else."""
@@ -323,15 +286,6 @@ class FileSystem:
             finally:
                 node.writers -= 1
         return self.files.open(node, flags)
-
-    async def fsyncdir(self, handle: int | None = None) -> None:
-        """All changes of names and attributes survive power loss; those in this directory reach the store."""
-        await self._durability.sync_journal()
-        if self._settings.fsync == "remote" and handle is not None:
-            path = self._handles.get(handle, DirectoryHandle).node.path
-            await self._settling.stored(
-                [one for one in self._uploader.ledger if one.is_in(path) and not one.held]
-            )
 
     async def unlink(self, parent_ino: int, name: bytes) -> None:
         """Remove a file."""
@@ -383,7 +337,7 @@ class FileSystem:
     def set_metadata_ttl(self, ttl_s: float) -> None:
         """How long names and attributes are believed, from now on."""
         self._settings = replace(self._settings, metadata_ttl_s=ttl_s)
-        self._directories.freshness.ttl_s = ttl_s
+        self._freshness.ttl_s = ttl_s
 
     def statfs(self) -> Space:
         """A bucket has no limit that could be asked for; the staging budget is what a writer may meet."""
@@ -429,44 +383,6 @@ class FileSystem:
         while True:
             await trio.sleep(PRUNE_EVERY_S)
             await prune(self._tree, older_than=trio.current_time() - self._settings.metadata_ttl_s)
-
-    def _stat(self, node: Node, *, is_listed: bool = False) -> Stat:
-        """What is known; in listings nothing of a type that is only guessed."""
-        attributes = node.attributes
-        unlinked = node.is_removed
-        return Stat(
-            ino=node.ino,
-            mode=attributes.mode if node.proven or not is_listed else 0,
-            nlink=0 if unlinked and not (isinstance(node, FileNode) and node.superseded) else 1,
-            uid=attributes.uid,
-            gid=attributes.gid,
-            size_bytes=node.size_bytes if isinstance(node, FileNode) else 0,
-            atime_ns=attributes.atime_ns,
-            mtime_ns=attributes.mtime_ns,
-            ctime_ns=attributes.ctime_ns,
-            timeout_s=self._directories.freshness.timeout_s(node),
-        )
-
-
-def _order(name: str, node: Node) -> bytes:
-    """Key order, as the store lists: a directory sorts with its slash."""
-    return f"{name}/".encode() if isinstance(node, DirectoryNode) else name.encode()
-
-
-def _apply(attributes: Attributes, wanted: SetAttributes) -> bool:
-    """Put what is wanted into the attributes; returns whether anything is to be stored."""
-    asked = False
-    if wanted.mode is not None:
-        attributes.mode = stat.S_IFMT(attributes.mode) | stat.S_IMODE(wanted.mode)
-        asked = True
-    for name in ("uid", "gid", "atime_ns", "mtime_ns"):
-        value = getattr(wanted, name)
-        if value is not None:
-            setattr(attributes, name, nearest_time(value) if name.endswith("_ns") else value)
-            asked = True
-    if asked:
-        attributes.touch(content=False)
-    return asked
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import trio
 
 from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node, Tree
 from objfs.vfs.treated import expiry_of
+from objfs.vfs.values import Stat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,23 @@ class Freshness:
         if expiry is not None:
             left_s = min(left_s, expiry.at_s - time.time())
         return max(0.0, left_s)
+
+    def stat(self, node: Node, *, is_listed: bool = False) -> Stat:
+        """What is known; in listings nothing of a type that is only guessed."""
+        attributes = node.attributes
+        is_unlinked = node.is_removed and not (isinstance(node, FileNode) and node.superseded)
+        return Stat(
+            ino=node.ino,
+            mode=attributes.mode if node.proven or not is_listed else 0,
+            nlink=0 if is_unlinked else 1,
+            uid=attributes.uid,
+            gid=attributes.gid,
+            size_bytes=node.size_bytes if isinstance(node, FileNode) else 0,
+            atime_ns=attributes.atime_ns,
+            mtime_ns=attributes.mtime_ns,
+            ctime_ns=attributes.ctime_ns,
+            timeout_s=self.timeout_s(node),
+        )
 
     def is_absent(self, parent: DirectoryNode, name: str) -> bool:
         """Whether a name that is no child is known not to exist."""

@@ -39,6 +39,12 @@ class Settling:
         if self._settings.write_mode == "through" and operation is not None:
             await self.stored([operation])
 
+    async def below(self, path: str) -> None:
+        """With fsync=remote, wait until the store has what was changed in a directory."""
+        if self._settings.fsync == "remote":
+            changes = [one for one in self._uploader.ledger if one.is_in(path) and not one.held]
+            await self.stored(changes)
+
     async def stored(self, operations: list[Operation]) -> None:
         """Wait until the store has these, as long as it takes while the store answers."""
         await self._send_off(operations)

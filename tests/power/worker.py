@@ -71,7 +71,7 @@ class Worker:
             for number, op in lives(self.seed)[self.life]:
                 self.mark(f"begin {number}")
                 if op is SYNC_NAMES:
-                    await mount.filesystem.fsyncdir()
+                    await mount.filesystem.streams.sync()
                 else:
                     await client.apply(op)
                 self.mark(f"done {number}")

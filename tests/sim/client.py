@@ -132,11 +132,11 @@ class Client:
         await self.fs.files.fsync(self.handles[op.slot][0])
 
     async def _fsyncdir(self, op: Op) -> None:
-        handle = await self.fs.opendir((await self._resolve(op.path)).ino)
+        handle = await self.fs.streams.open((await self._resolve(op.path)).ino)
         try:
-            await self.fs.fsyncdir(handle)
+            await self.fs.streams.sync(handle)
         finally:
-            self.fs.releasedir(handle)
+            self.fs.streams.close(handle)
 
     async def _close(self, op: Op) -> None:
         handle, ino = self.handles.pop(op.slot)
@@ -238,9 +238,9 @@ class Client:
 
     async def _listing(self, path: str) -> list[str]:
         found = await self._resolve(path)
-        handle = await self.fs.opendir(found.ino)
-        names = [name for position, name, _ in self.fs.readdir(handle, 0) if position > 2]
-        self.fs.releasedir(handle)
+        handle = await self.fs.streams.open(found.ino)
+        names = [name for position, name, _ in self.fs.streams.read(handle, 0) if position > 2]
+        self.fs.streams.close(handle)
         assert len(names) == len(set(names)), names
         return names
 

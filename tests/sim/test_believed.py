@@ -250,9 +250,9 @@ def test_memory_is_freed_of_nothing_that_a_listing_has_just_told(tmp_path: Path)
             found = await filesystem.lookup(ROOT, b"d")
             assert found is not None
             with mock.patch.object(store, "list", list_while_memory_is_freed):
-                handle = await filesystem.opendir(found.ino)
+                handle = await filesystem.streams.open(found.ino)
             await trio.sleep(1.0)
-            assert [name for _, name, _ in filesystem.readdir(handle, 2)] == names
+            assert [name for _, name, _ in filesystem.streams.read(handle, 2)] == names
 
     run(1, main)
 

@@ -178,7 +178,7 @@ def test_a_directory_whose_marker_was_made_since_is_removed_with_it(tmp_path: Pa
             return await put(key, *what, **how)
 
         async def meanwhile() -> None:
-            filesystem.releasedir(await filesystem.opendir(found.ino))
+            filesystem.streams.close(await filesystem.streams.open(found.ino))
             await filesystem.setattr(found.ino, SetAttributes(mode=0o700))
             await at.mount.uploader.drain()
 

@@ -108,7 +108,7 @@ def test_a_change_was_lost_and_its_file_renamed(tmp_path: Path) -> None:
     async def before(at: Scene) -> None:
         await at.patch("big", 100, b"lost")
         await at.do("rename", "big", "r4")
-        await at.mount.filesystem.fsyncdir()
+        await at.mount.filesystem.streams.sync()
 
     async def after(at: Scene) -> None:
         assert await shows(at, "r4") == BIG
@@ -153,7 +153,7 @@ def test_a_change_on_its_way_was_lost_and_what_followed_it_was_not(tmp_path: Pat
             await at.do("chmod", "big", number=0o600)
         else:
             await at.do("unlink", "big")
-        await at.mount.filesystem.fsyncdir()
+        await at.mount.filesystem.streams.sync()
 
     wanted = {"rename": {"r5": BIG}, "twice": {"r5": BIG}, "chmod": {"big": BIG}, "unlink": {}}[change]
 
@@ -191,7 +191,7 @@ def test_what_was_synced_over_a_renamed_loss_is_sent(tmp_path: Path) -> None:
         await at.do("rename", "new", "big")
         await write_synced(at, "other")
         await at.do("rename", "other", "big")
-        await at.mount.filesystem.fsyncdir()
+        await at.mount.filesystem.streams.sync()
 
     async def after(at: Scene) -> None:
         answer_again(at)
@@ -316,7 +316,7 @@ def test_a_file_that_cannot_be_read_any_more_gives_way(tmp_path: Path, replace: 
 
     async def before(at: Scene) -> None:
         await at.write("new", b"lost", new=True)
-        await at.mount.filesystem.fsyncdir()
+        await at.mount.filesystem.streams.sync()
 
     async def after(at: Scene) -> None:
         assert await drained(at) == {"big": BIG}
@@ -373,7 +373,7 @@ def test_its_directory_is_renamed(tmp_path: Path) -> None:
         await trio.sleep(3.0)
         await at.do("rename", "d", "e")
         await at.do("rename", "e", "f")
-        await at.mount.filesystem.fsyncdir()
+        await at.mount.filesystem.streams.sync()
 
     async def after(at: Scene) -> None:
         answer_again(at)
@@ -460,7 +460,7 @@ def test_a_loss_does_not_hide_what_was_synced_below_it(tmp_path: Path) -> None:
         await write_synced(at, "new")
         await trio.sleep(3.0)
         await at.patch("new", 3, b"lost")
-        await at.mount.filesystem.fsyncdir()
+        await at.mount.filesystem.streams.sync()
 
     async def after(at: Scene) -> None:
         answer_again(at)
@@ -509,7 +509,7 @@ def test_stored_before_the_power_was_lost_and_changed_since(tmp_path: Path, late
             await at.do("rename", "new", "r4")
         else:
             await at.patch("new", 3, b"lost")
-        await at.mount.filesystem.fsyncdir()
+        await at.mount.filesystem.streams.sync()
 
     async def after(at: Scene) -> None:
         at.store.lose = lambda _name, _key: False
