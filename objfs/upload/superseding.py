@@ -95,10 +95,10 @@ def _hand_over_content(book: Book, parked: Operation, first: Operation) -> None:
         if first.kind is Kind.SET:
             first.base = parked.base_if_refused
             _make_put(book, first, parked)
-        elif _is_alone_at(book, parked.path, parked, first):
+        elif book.order.before(removal) <= {parked, first}:
             _make_put(book, first, parked)
             book.append(removal, after=[first])
-        else:  # the old name is wanted: it is free before anything else becomes of it
+        else:  # something else is to become of the old name, or of its directory: it is free before
             _make_put(book, first, parked, removal)
     if first.staged is not None and not is_followed:
         first.staged.sealed = False  # nothing was sent under this name, or with these attributes
@@ -150,8 +150,3 @@ def _go_behind(book: Book, parked: Operation, tree: Operation) -> None:
 def _moved_along(path: str, tree: Operation) -> str:
     """Where a path is after a directory was renamed."""
     return tree.path + path[len(tree.source) :] if is_within(path, tree.source) else path
-
-
-def _is_alone_at(book: Book, path: str, *known: Operation) -> bool:
-    """Whether no operation but the known ones concerns exactly this path."""
-    return all(one in known for one in book.order.at(path))

@@ -14,7 +14,7 @@ from objfs.errors import NotFoundError, PermissionDeniedError, UnavailableError
 from objfs.upload.operations import ROOT_MARKER_KEY, State
 from objfs_cache.journal import Journal, JournalError
 from tests.sim.model import Op
-from tests.sim.store import Weather
+from tests.sim.store import FAIR, Weather
 from tests.sim.test_conflicts import Scene, play
 
 if TYPE_CHECKING:
@@ -473,5 +473,38 @@ def test_a_directory_is_not_renamed_where_what_is_in_it_could_not_be_stored(
         await at.do("rename", "d", "e")
         assert await parked(at) == []
         assert at.store.objects()[f"e/{name}/{name}/{name}/{name}"] == b"ours"
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("then", ["renamed", "replaced"])
+def test_renamed_before_the_refusal_and_its_directory_too(tmp_path: Path, then: str) -> None:
+    """The old object goes from where it was, before that is somewhere else or something else is there."""
+
+    async def scene(at: Scene) -> None:
+        await at.do("mkdir", "d")
+        await at.do("mkdir", "k")
+        await at.write("d/g", b"old", new=True)
+        await at.write("k/g", b"another", new=True)
+        await at.settle()
+        refuse(at, "d/g")
+        at.store.weather = Weather(latency_s=(2.0, 2.0))
+        await at.write("d/g", b"ours")
+        await trio.sleep(2.01)  # on its way now
+        at.store.weather = FAIR
+        await at.do("rename", "d/g", "h")
+        if then == "renamed":
+            await at.do("rename", "d", "e")
+            left = {"e/": b"", "k/": b"", "k/g": b"another"}
+        else:
+            await at.do("rmdir", "d")
+            await at.do("rename", "k", "d")
+            left = {"d/": b"", "d/g": b"another"}
+        await trio.sleep(2.0)
+        at.store.before_request = lambda _name, _key: None
+        assert await at.settle() == {"f": b"theirs 0", "h": b"ours", **left}
+        assert at.store.objects().keys() == {"f", "h", *left}
+        if then == "renamed":
+            assert await at.client.names("e") == []
 
     play(tmp_path, scene)
