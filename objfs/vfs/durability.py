@@ -57,7 +57,11 @@ class Durability:
         Its bytes may be in several staged files: one that is being sent, and later changes over it.
         """
         self._changes.commit(node)
-        await self._sync_each(_volatile(node.pending()))
+        synced: set[Operation] = set()
+        # What is refused meanwhile gives its bytes to what follows it, whose row has to tell of them, too.
+        while volatile := _volatile(one for one in node.pending() if one not in synced):
+            await self._sync_each(volatile)
+            synced.update(one.operation for one in volatile)
         await self.sync_journal()
 
     async def sync_journal(self) -> None:
@@ -118,7 +122,11 @@ class Durability:
                 with self._ledger.step():
                     for one in batch:
                         is_current = one.operation.staged is one.staged
-                        if is_current and one.staged.mark_synced(one.moment):
+                        if (
+                            is_current
+                            and one.operation.state is not State.DONE
+                            and one.staged.mark_synced(one.moment)
+                        ):
                             self._ledger.mark_durable(one.operation)
             except BaseException:
                 for one in batch:

@@ -24,8 +24,9 @@ from objfs_cache.staged import StagedFile
 from tests.sim.client import ROOT, Client
 from tests.sim.model import Op
 from tests.sim.mounting import Caches, MountOptions, mounted, run
-from tests.sim.store import SimulatedStore
+from tests.sim.store import FAIR, SimulatedStore, Weather
 from tests.sim.test_conflicts import Scene
+from tests.sim.test_parked import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -525,4 +526,43 @@ def test_stored_before_the_power_was_lost_and_changed_since(tmp_path: Path, late
 
     with machine(tmp_path) as one:
         one.live(before)
+        one.live(after)
+
+
+def test_synced_while_it_was_refused_and_got_another_name(tmp_path: Path) -> None:
+    """Its bytes are another operation's then, whose row tells that they are durable."""
+
+    async def before(at: Scene) -> None:
+        hurdle = trio.Event()
+        refuse(at, "g")
+        await at.client.apply(Op("create", "g", slot=1, flags=os.O_RDWR))
+        await at.client.apply(Op("write", slot=1, data=b"synced"))
+        await at.client.apply(Op("close", slot=1))
+        await at.client.apply(Op("open", "g", slot=1, flags=os.O_RDWR))
+        at.store.weather = Weather(latency_s=(0.5, 0.5))
+        await trio.sleep(2.01)  # on its way now
+        await at.do("rename", "g", "h")
+        in_thread, real = trio.to_thread.run_sync, durability._sync_data
+
+        async def slow(work: Callable[..., object], *of_it: object, **how: object) -> object:
+            answer = await in_thread(work, *of_it, **how)  # type: ignore[arg-type]  # handed on as it is
+            if work is real and not hurdle.is_set():
+                hurdle.set()
+                await trio.sleep(2.0)
+            return answer
+
+        with mock.patch.object(trio.to_thread, "run_sync", slow):
+            await at.client.apply(Op("fsync", slot=1))
+        assert hurdle.is_set()
+        assert [one.path for one in at.mount.uploader.ledger] == ["h", "g"]
+
+    async def after(at: Scene) -> None:
+        assert await shows(at, "h") == b"synced"
+        assert (await drained(at))["h"] == b"synced"
+        assert parked(at) == []
+
+    with machine(tmp_path) as one:
+        one.live(before)
+        one.store.weather = FAIR
+        one.store.before_request = lambda _name, _key: None
         one.live(after)
