@@ -44,7 +44,9 @@ class Book:
         self._is_stepping = False
         self._contents: dict[str, StagedFile | None] = {}
         self._holds: dict[str, bool] = {}
-        self._revoked: dict[Operation, tuple[State, tuple[Operation, ...]]] = {}
+        self._states: dict[Operation, State] = {}
+        self._unsealed: set[StagedFile] = set()
+        self._revoked: dict[Operation, tuple[Operation, ...]] = {}
         self._on_change: Callable[[], None] = lambda: None
 
     def now(self) -> float:
@@ -69,6 +71,8 @@ class Book:
             yield
             return
         self._is_stepping = True
+        self._states.clear()
+        self._unsealed.clear()
         self._revoked.clear()
         self._contents.clear()
         self._holds.clear()
@@ -85,6 +89,17 @@ class Book:
         """Give an operation other content, within a step."""
         self._contents.setdefault(operation.token, operation.staged)
         operation.staged, operation.body = staged, body
+
+    def turn(self, operation: Operation, state: State) -> None:
+        """Change where an operation stands, within a step."""
+        self._states.setdefault(operation, operation.state)
+        operation.state = state
+
+    def unseal(self, staged: StagedFile) -> None:
+        """Let programs go on writing to a staged file of which nothing was sent, within a step."""
+        if staged.sealed:
+            self._unsealed.add(staged)
+        staged.sealed = False
 
     def hold(self, operation: Operation, held: bool) -> None:
         """Hold an operation back, or not any more, within a step."""
@@ -106,9 +121,9 @@ class Book:
     def revoke(self, operation: Operation) -> None:
         """Take an operation back."""
         self.journal.remove(operation.seq)
-        self._revoked.setdefault(operation, (operation.state, self.order.told_to_wait_for(operation)))
+        self._revoked.setdefault(operation, self.order.told_to_wait_for(operation))
         self.leave(operation)
-        operation.state = State.DONE
+        self.turn(operation, State.DONE)
 
     def substitute(self, operation: Operation, new: Operation) -> None:
         """Take an operation back, and journal a new one in its place: what came later waits for that."""
@@ -164,19 +179,20 @@ class Book:
         for record in self.journal.load():
             before = from_record(record)
             operation = present.pop(before.token)
-            state, _ = self._revoked.get(operation, (operation.state, ()))
             for name in _IDENTITY:
                 setattr(operation, name, getattr(before, name))
             operation.body = before.body
             if operation.token in self._contents:
                 operation.staged = self._contents[operation.token]
             operation.held = self._holds.get(operation.token, operation.held)
-            operation.state = state
+            operation.state = self._states.get(operation, operation.state)
             restored.append(operation)
         for operation in present.values():
             operation.state = State.DONE
+        for staged in self._unsealed:
+            staged.sealed = True
         told = {one: self.order.told_to_wait_for(one) for one in restored}
-        waits = told | {one: after for one, (_, after) in self._revoked.items()}
+        waits = told | self._revoked
         self.reorder(  # what was told to wait for one that went behind it since does not wait any more
             {
                 one: [other for other in waits[one] if other in waits and other.seq < one.seq]

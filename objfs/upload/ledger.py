@@ -236,7 +236,7 @@ class Ledger:
                     self._book.revoke(operation)
                 for operation in moving:
                     operation.path = path + operation.path[len(source) :]
-                    operation.state = State.WAITING
+                    self._book.turn(operation, State.WAITING)
                     self._append(operation)
                 self._book.changed()
                 return None
@@ -248,12 +248,15 @@ class Ledger:
     def unpark(self) -> int:
         """Try parked operations again; returns how many there were."""
         parked = [operation for operation in self._book.order if operation.state is State.PARKED]
+        with self._book.step():
+            for operation in parked:
+                self._book.turn(operation, State.SENT)
+                self._book.write(operation)
         for operation in parked:
-            operation.state = State.SENT
             operation.attempts = operation.faults = 0
             operation.not_before = 0.0
-            self._book.write(operation)
-            self._book.ready.add(operation)
+            if not self._book.order.predecessors(operation):
+                self._book.ready.add(operation)
         self._book.changed()
         return len(parked)
 
@@ -364,7 +367,7 @@ class Ledger:
         source, source_base = operation.path, operation.base
         earlier = self._book.order.predecessors(operation)  # of the same file: its versions come in order
         self._book.revoke(operation)
-        operation.state = State.WAITING
+        self._book.turn(operation, State.WAITING)
         operation.path, operation.base, operation.options = path, base, options
         self._append(operation, after=earlier)
         self._delete_unless_absent(source, source_base, after=[operation])

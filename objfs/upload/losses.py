@@ -45,7 +45,7 @@ def step_aside(book: Book, lost: Operation) -> Operation | None:
                 log.warning("put %r, whose bytes are lost, is given up for a later %s", place, one.kind)
                 return lost
             _follow(book, lost, one)
-        lost.state = State.PARKED
+        book.turn(lost, State.PARKED)
         book.append(lost)
     log.info("put %r, whose bytes are lost, holds nothing back; it is told of as %r", place, lost.path)
     return None

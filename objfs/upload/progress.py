@@ -141,11 +141,12 @@ class Progress:
         Returns:
             The operation, if it is given up.
         """
-        operation.state = State.PARKED
-        operation.decision = None  # perhaps it was what the store refused
-        operation.error = error
+        with self._book.step():
+            self._book.turn(operation, State.PARKED)
+            operation.decision = None  # perhaps it was what the store refused
+            operation.error = error
+            self._book.write(operation)
         self._book.running.discard(operation)
-        self._book.write(operation)
         given_up = supersede(self._book, operation)
         self._book.changed()
         return given_up

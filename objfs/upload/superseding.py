@@ -100,8 +100,8 @@ def _hand_over_content(book: Book, parked: Operation, first: Operation) -> None:
             book.append(removal, after=[first])
         else:  # something else is to become of the old name, or of its directory: it is free before
             _make_put(book, first, parked, removal)
-    if first.staged is not None and not is_followed:
-        first.staged.sealed = False  # nothing was sent under this name, or with these attributes
+        if first.staged is not None and not is_followed:
+            book.unseal(first.staged)  # nothing was sent under this name, or with these attributes
     log.info("put %r, which was refused, is tried again as %r", parked.path, first.path)
 
 
@@ -112,7 +112,7 @@ def _make_put(book: Book, operation: Operation, parked: Operation, removal: Oper
     """
     book.revoke(parked)
     told = {one: book.order.told_to_wait_for(one) for one in book.order}
-    operation.state = State.WAITING
+    book.turn(operation, State.WAITING)
     operation.kind, operation.source, operation.committed = Kind.PUT, "", parked.committed
     book.replace_content(operation, parked.staged, parked.body)
     book.write(operation)
@@ -141,7 +141,7 @@ def _go_behind(book: Book, parked: Operation, tree: Operation) -> None:
     with book.step():
         book.revoke(parked)
         parked.path, parked.source, parked.made = moved.path, moved.source, moved.made
-        parked.state = State.SENT
+        book.turn(parked, State.SENT)
         parked.attempts = parked.faults = 0
         book.append(parked)
     log.info("%s %r, which was refused, waits for the rename of its directory", parked.kind, parked.path)

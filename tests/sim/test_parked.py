@@ -508,3 +508,22 @@ def test_renamed_before_the_refusal_and_its_directory_too(tmp_path: Path, then: 
             assert await at.client.names("e") == []
 
     play(tmp_path, scene)
+
+
+def test_a_refusal_that_the_journal_does_not_take_comes_again(tmp_path: Path) -> None:
+    """Neither parking nor trying again leaves what is refused where nobody looks at it any more."""
+
+    async def scene(at: Scene) -> None:
+        relent = refuse(at, "g")
+        full = mock.patch.object(Journal, "write", side_effect=JournalError("The disk is full."))
+        await at.write("g", b"ours", new=True)
+        with full:
+            await trio.sleep(3.0)
+        assert await parked(at) == ["g"]
+        relent()
+        with full, pytest.raises(JournalError):
+            at.mount.uploader.ledger.unpark()
+        assert at.mount.uploader.ledger.unpark() == 1
+        assert await at.settle() == {"f": b"theirs 0", "g": b"ours"}
+
+    play(tmp_path, scene)

@@ -14,6 +14,7 @@ from objfs.upload.ledger import Ledger
 from objfs.upload.operations import NOTHING, Base, Kind, Operation, State
 from objfs.upload.progress import Progress
 from objfs_cache.journal import Journal, JournalError, open_journal
+from tests.unit.upload.ledgers import desk_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -160,3 +161,24 @@ def test_what_the_store_refused_stays_so(
     removal = ledger.delete("a", base=NOTHING)
     assert removal is not None
     assert removal.base.tokens == (refused.token,)
+
+
+def test_a_refused_file_whose_new_name_is_not_noted_is_written_to_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be sent while it is written to."""
+    (tmp_path / "desk").mkdir()
+    with desk_in(tmp_path / "desk") as desk:
+        refused = desk.put("a")
+        desk.send()
+        desk.progress.park(refused, "403")
+        with monkeypatch.context() as patched:
+            refuse_commits(desk.journal, patched)
+            with pytest.raises(JournalError):
+                desk.rename("a", "b")
+        assert list(desk.ledger) == [refused]
+        assert refused.state is State.PARKED
+        assert refused.staged is not None
+        assert refused.staged.sealed
+        desk.rename("a", "b")
+        assert desk.sent() == ["put b"]
