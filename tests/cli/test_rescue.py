@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 import trio
@@ -125,6 +128,23 @@ def test_what_is_missing_or_torn_is_told(tmp_path: Path) -> None:
     assert found["lost"]["missing"] == [[0, 100]]
     assert found["hole"]["missing"] == [[40, 100]]
     assert (tmp_path / "out" / "hole").read_bytes() == b"x" * 40 + bytes(60)
+
+
+def test_a_disk_that_becomes_full_is_told(tmp_path: Path) -> None:
+    """It takes the first bytes of a write, and refuses only the next."""
+    (tmp_path / f"{1:016x}").write_bytes(b"x" * 100)
+    whole = Candidate(path="whole", options=PutOptions(), layers=[staged(1, (0, 100))])
+    room, pwrite = 60, os.pwrite
+
+    def write(descriptor: int, data: bytes, offset: int) -> int:
+        if offset >= room:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return pwrite(descriptor, data[: room - offset], offset)
+
+    with mock.patch.object(os, "pwrite", write):
+        found = _rescue([whole], tmp_path)
+    assert not found["whole"]["complete"]
+    assert "no space left" in str(found["whole"]["note"])
 
 
 def test_a_folder_with_content_is_refused(tmp_path: Path) -> None:
