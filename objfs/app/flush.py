@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.app.local import as_mount_errors, open_changes
+from objfs.app.local import as_mount_errors, open_blocks, open_changes
 from objfs.app.stores import UPLOAD_POLICY, open_driver, upload_settings
 from objfs.control.remount import rates_of
 from objfs.control.values import DrainProgress, drain_progress
+from objfs.read.reader import open_reader
+from objfs.read.salvage import salvage
+from objfs.read.values import Source, object_name
 from objfs.store.limit import LimitingStore, PacingStore
 from objfs.store.pace import Traffic
 from objfs.store.retry import RetryingStore
 from objfs.store.threads import ThreadedStore
+from objfs.upload.observer import NoObserver
 from objfs.upload.uploader import load_operations, open_uploader
 from objfs_cache.directory import open_cache_directory
 
@@ -22,12 +26,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from objfs.config import MountSettings
+    from objfs.read.reader import Reader
+    from objfs.upload.operations import Operation
     from objfs.upload.uploader import Uploader
 
 PROGRESS_INTERVAL_S = 0.25  # smooth to the eye, nothing to the processor
 NOTHING_WAITS = DrainProgress(
     waiting_files=0, waiting_bytes=0, waiting_changes=0, uploaded_files=0, uploaded_bytes=0, parked_count=0
 )
+
+
+class FromCache(NoObserver):
+    """Has what a mount would have of a version that somebody replaced: the cached blocks."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def salvage(self, operation: Operation) -> None:
+        """See `Observer`."""
+        base, staged = operation.base.version, operation.staged
+        if base is None or staged is None:
+            return
+        source = Source(object_id=object_name(operation.key, base), key=operation.key, version=base)
+        stream = self._reader.new_stream()
+
+        async def read_below(start: int, stop: int) -> bytes:
+            return await self._reader.read(source, start, stop - start, stream)
+
+        await salvage(staged, self._reader.block_bytes, read_below)
 
 
 def run_flush(settings: MountSettings, *, on_progress: Callable[[DrainProgress], None]) -> DrainProgress:
@@ -54,7 +80,12 @@ async def _flush(settings: MountSettings, on_progress: Callable[[DrainProgress],
         limited = PacingStore(LimitingStore(driver, max_requests=settings.max_requests), traffic)
         store = ThreadedStore(RetryingStore(limited, UPLOAD_POLICY))
         uploads = await upload_settings(settings, driver, delay_s=0.0)
-        async with open_uploader(store, journal, uploads) as uploader:
+        blocks = stack.enter_context(open_blocks(directory, settings))
+        async with (
+            open_reader(store, blocks, memory_limit_bytes=settings.memory_limit_bytes) as reader,
+            open_uploader(store, journal, uploads) as uploader,
+        ):
+            uploader.observer = FromCache(reader)
             uploader.ledger.restore(load_operations(journal, staging))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_report_progress, uploader, on_progress)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.errors import StaleVersionError
+from objfs.read.salvage import salvage
 from objfs.read.values import Source, object_name
 from objfs.store.values import MIB, Version
 from objfs.upload.operations import State
@@ -234,24 +235,19 @@ class Contents:
             return True
 
     async def salvage(self, node: FileNode, layer: StagedFile) -> None:
-        """Stage what can be had of what lies below a sealed layer, block by block: it is gone in the store.
+        """Stage what can be had of what lies below a sealed layer: it is gone in the store.
 
         Raises:
             ObjectStoreError: whether it can be had is not known.
         """
-        stream, step = self.new_stream(), self._reader.block_bytes
-        with layer.pinned():
-            for start in range(0, min(layer.base_limit, layer.length), step):
-                stop = min(start + step, layer.base_limit, layer.length)
-                for low, high, is_staged in list(layer.extents.pieces(start, stop)):
-                    if is_staged or layer not in node.layers:
-                        continue
-                    try:
-                        data = await self._read_below(node, layer, stream, low, high)
-                    except StaleVersionError:
-                        continue
-                    await trio.to_thread.run_sync(layer.write_bytes, low, data)
-                    layer.mark_filled(low, high - low)
+        stream = self.new_stream()
+
+        async def read_below(start: int, stop: int) -> bytes:
+            if layer not in node.layers:
+                raise StaleVersionError("it is no part of the file any more")
+            return await self._read_below(node, layer, stream, start, stop)
+
+        await salvage(layer, self._reader.block_bytes, read_below)
 
     async def _read_below(
         self, node: FileNode, layer: StagedFile, stream: ReadStream, start: int, stop: int
