@@ -135,6 +135,17 @@ class MultipartContract:
         assert store.head("a").version == ours
         api.abort("a", upload_id)
 
+    def test_complete_if_match_of_a_missing_key(self, store: ObjectStore) -> None:
+        api = _conditional(store)
+        gone = store.put("a", b"base")
+        upload_id = api.create("a")
+        part = api.upload_part("a", upload_id, 1, b"ours")
+        store.delete(["a"])
+        with pytest.raises(PreconditionFailedError):
+            api.complete("a", upload_id, [part], condition=Condition(if_match=gone.etag))
+        assert all_keys(store) == []
+        api.abort("a", upload_id)
+
     def test_copy_part(self, store: ObjectStore) -> None:
         api, compose = _multipart(store), _compose(store)
         size = api.limits.min_part_bytes

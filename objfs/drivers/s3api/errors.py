@@ -24,8 +24,14 @@ from objfs.errors import (
 if TYPE_CHECKING:
     from objfs.drivers.s3api.http import Answer
 
+
+class UploadNotFoundError(NotFoundError):
+    """There is no multipart upload of that id: this tells nothing of the object."""
+
+
 _BY_CODE: dict[str, type[ObjectStoreError]] = {
-    **dict.fromkeys(("NoSuchKey", "NoSuchUpload", "NoSuchVersion"), NotFoundError),
+    **dict.fromkeys(("NoSuchKey", "NoSuchVersion"), NotFoundError),
+    "NoSuchUpload": UploadNotFoundError,
     "AccessDenied": PermissionDeniedError,
     "NoSuchBucket": BucketNotFoundError,
     "PreconditionFailed": PreconditionFailedError,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from objfs.drivers.s3api.checksums import EtagCheck, content_md5, md5_etag
-from objfs.drivers.s3api.errors import error_class, error_of
+from objfs.drivers.s3api.errors import UploadNotFoundError, error_class, error_of
 from objfs.drivers.s3api.headers import (
     condition_headers,
     encryption_headers,
@@ -260,11 +260,11 @@ class S3Store:
             return None
 
     def send_conditional(self, call: Call, condition: Condition) -> Answer:
-        """Send a write; S3 says NoSuchKey where `if_match` meets no object."""
+        """Send a write, or a completion; S3 says NoSuchKey where `if_match` meets no object."""
         try:
             return self.send(call)
         except NotFoundError as error:
-            if condition.if_match is None or "uploadId" in call.query:
+            if condition.if_match is None or isinstance(error, UploadNotFoundError):
                 raise
             raise PreconditionFailedError("The object is gone.", key=call.key) from error
 
