@@ -53,6 +53,9 @@ _USUAL_ENTRIES = 16  # more than a mount sets
 SAFE_METADATA_BYTES = Capabilities().max_metadata_bytes - _USUAL_ENTRIES * len("x-amz-meta-")
 _LAST_SUCCESS = 299
 _REFUSED = frozenset({400, 403})
+# MinIO changes the metadata of an object in place: who stops it then has lost the object, listings miss it
+# meanwhile, and a PUT beside it gets the other's ETag. To make this checksum it writes a new object.
+_WRITTEN_ANEW = {"x-amz-checksum-algorithm": "CRC64NVME"}
 
 
 class S3Store:
@@ -224,6 +227,8 @@ class S3Store:
         if options is not None:
             headers |= self.put_headers(key, options) | {"x-amz-metadata-directive": "REPLACE"}
             headers |= {"x-amz-tagging-directive": "REPLACE"} if options.tags is not None else {}
+        if self._is_minio and source_key == key:
+            headers |= _WRITTEN_ANEW
         answer = self.send(Call("PUT", self.check_key(key), headers=headers))
         etag = child_text(parse_document(answer.data, "CopyObjectResult", key=key), "ETag").strip('"')
         if not is_opaque(answer) and not is_opaque(found):
