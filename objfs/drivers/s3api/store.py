@@ -88,7 +88,7 @@ class S3Store:
         self._refuse_key = refuse_key
         self._etag_check = EtagCheck()
         self._told_by_put, self._told_by_copy = ToldEtags(), ToldEtags()
-        self._is_minio = False  # so far no answer said so
+        self._is_minio = capabilities.listing_metadata  # or as soon as an answer says so: proxies may hide it
         self._multipart = S3Multipart(self, checksum)
 
     @property
@@ -204,7 +204,7 @@ class S3Store:
             query["start-after"] = start_after
         if page is not None:
             query["continuation-token"] = page
-        if with_metadata and (self._capabilities.listing_metadata or self._is_minio):
+        if with_metadata and self._is_minio:
             query["metadata"] = "true"
         return parse_listing(self.send(Call("GET", query=query)).data)
 
