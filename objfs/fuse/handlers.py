@@ -152,9 +152,8 @@ class Handlers(pyfuse3.Operations):
 
     @replies_errno
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
-        if start_id == 0:
-            with trio.fail_after(self._deadline_s):
-                await self._fs.streams.rewind(fh)
+        with trio.fail_after(self._deadline_s):
+            await self._fs.streams.begin(fh, start_id)
         for position, name, found in self._fs.streams.read(fh, start_id):
             if not pyfuse3.readdir_reply(
                 token, pyfuse3.FileNameT(os.fsencode(name)), _entry(found), position

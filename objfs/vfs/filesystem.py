@@ -279,7 +279,7 @@ class FileSystem:
         node = self._places.current(ino)
         if not isinstance(node, FileNode):
             raise OSError(errno.EISDIR, "a directory")
-        if flags & os.O_TRUNC and flags & os.O_ACCMODE != os.O_RDONLY:
+        if flags & os.O_TRUNC:  # opened for reading, too: the kernel has seen that it may be cut
             node.writers += 1
             try:
                 await self.files.truncate(node, 0)

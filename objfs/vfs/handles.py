@@ -23,9 +23,16 @@ class FileHandle:
 
 @dataclass(slots=True, eq=False)
 class DirectoryHandle:
-    """One open directory; `names` are those of the time it was opened, or read from its beginning again."""
+    """One open directory.
+
+    Attributes:
+        asked_at: trio time at which it was opened, and looked into.
+        names: those of the time it was read from its beginning.
+        is_begun: it has been read.
+    """
 
     node: DirectoryNode
+    asked_at: float
     names: list[str] = field(default_factory=list)
     is_begun: bool = False
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from objfs.vfs.handles import DirectoryHandle, Handles
 from objfs.vfs.nodes import DirectoryNode, Node
 
@@ -35,18 +37,23 @@ class DirectoryStreams:
         self._settling = settling
 
     async def open(self, ino: int) -> int:
-        """A handle on a directory, whose names are those of now."""
+        """A handle on a directory. Whether it can be listed is told now, its names when it is read."""
         node = self._places.directory(ino)
-        names = await self._names(node)
+        asked_at = trio.current_time()
+        await self._directories.look_into(node, walking=True)
         node.handles += 1
-        return self._handles.add(DirectoryHandle(node=node, names=names))
+        return self._handles.add(DirectoryHandle(node=node, asked_at=asked_at))
 
-    async def rewind(self, handle: int) -> None:
-        """A listing is read from its beginning; if it has been before, its names are those of now."""
+    async def begin(self, handle: int, start: int) -> None:
+        """A listing is to be read from a position on: at its beginning, its names are those of now."""
         opened = self._handles.get(handle, DirectoryHandle)
-        if opened.is_begun:
-            opened.names = await self._names(opened.node)
+        if opened.is_begun and start > 0:
+            return
+        if opened.is_begun or trio.current_time() - opened.asked_at > self._directories.freshness.ttl_s:
+            await self._directories.look_into(opened.node, walking=True)
         opened.is_begun = True
+        children = opened.node.children
+        opened.names = opened.node.order = sorted(children, key=lambda name: _order(name, children[name]))
 
     def read(self, handle: int, start: int) -> Iterator[tuple[int, str, Stat]]:
         """Entries from a position on: (next position, name, stat; mode 0 where the type is not proven).
@@ -76,12 +83,6 @@ class DirectoryStreams:
         opened = self._handles.remove(handle, DirectoryHandle)
         opened.node.handles -= 1
         self._directories.prover.released(opened.node)
-
-    async def _names(self, directory: DirectoryNode) -> list[str]:
-        await self._directories.look_into(directory, walking=True)
-        names = sorted(directory.children, key=lambda name: _order(name, directory.children[name]))
-        directory.order = names
-        return names
 
 
 def _order(name: str, node: Node) -> bytes:

@@ -188,9 +188,10 @@ def test_o_excl_and_o_trunc(folder: Path) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     with refused(errno.EEXIST):
         os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    path.write_bytes(b"long content")
-    os.close(os.open(path, os.O_WRONLY | os.O_TRUNC))
-    assert path.read_bytes() == b""
+    for access in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY):
+        path.write_bytes(b"long content")
+        os.close(os.open(path, access | os.O_TRUNC))
+        assert path.read_bytes() == b""
 
 
 def test_an_unlinked_file_lives_while_it_is_open(folder: Path, mount: Path, store: ObjectStore) -> None:
@@ -273,6 +274,16 @@ def test_a_listing_begun_again_is_of_now(folder: Path) -> None:
             libc.rewinddir(stream)
     finally:
         libc.closedir(stream)
+
+
+def test_a_listing_is_of_the_time_it_is_begun(folder: Path) -> None:
+    (folder / "before").touch()
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        (folder / "before").rename(folder / "after")
+        assert os.listdir(descriptor) == ["after"]
+    finally:
+        os.close(descriptor)
 
 
 def test_a_directory_stays_when_its_last_file_goes(folder: Path, mount: Path, store: ObjectStore) -> None:

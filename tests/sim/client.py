@@ -239,6 +239,7 @@ class Client:
     async def _listing(self, path: str) -> list[str]:
         found = await self._resolve(path)
         handle = await self.fs.streams.open(found.ino)
+        await self.fs.streams.begin(handle, 0)
         names = [name for position, name, _ in self.fs.streams.read(handle, 0) if position > 2]
         self.fs.streams.close(handle)
         assert len(names) == len(set(names)), names

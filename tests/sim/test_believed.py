@@ -251,6 +251,7 @@ def test_memory_is_freed_of_nothing_that_a_listing_has_just_told(tmp_path: Path)
             assert found is not None
             with mock.patch.object(store, "list", list_while_memory_is_freed):
                 handle = await filesystem.streams.open(found.ino)
+                await filesystem.streams.begin(handle, 0)
             await trio.sleep(1.0)
             assert [name for _, name, _ in filesystem.streams.read(handle, 2)] == names
 
