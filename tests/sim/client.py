@@ -151,6 +151,13 @@ class Client:
         found = await self._resolve(op.path)
         await self.fs.setattr(found.ino, SetAttributes(size_bytes=op.length))
 
+    async def _ftruncate(self, op: Op) -> None:
+        await self.fs.setattr(self.handles[op.slot][1], SetAttributes(size_bytes=op.length))
+
+    async def _fstat(self, op: Op) -> tuple[str, int, int]:
+        found = await self.fs.getattr(self.handles[op.slot][1])
+        return _kind(found.mode), found.nlink, found.size_bytes
+
     async def _mkdir(self, op: Op) -> None:
         parent, name = await self._parent(op.path)
         self._references.append((await self.fs.mkdir(parent, name, op.number or 0o755, CALLER)).ino)

@@ -135,9 +135,19 @@ class Model:
         self.handles.pop(op.slot)[0].acknowledge()
 
     def _truncate(self, op: Op) -> None:
-        file = self._file(op.path)
-        content = file.content[: op.length]
-        file.set(content + bytes(op.length - len(content)), acknowledged=True)
+        self._set_length(self._file(op.path), op.length)
+
+    def _ftruncate(self, op: Op) -> None:
+        self._set_length(self.handles[op.slot][0], op.length)
+
+    def _set_length(self, file: File, length: int) -> None:
+        content = file.content[:length]
+        file.set(content + bytes(length - len(content)), acknowledged=True)
+
+    def _fstat(self, op: Op) -> tuple[str, int, int]:
+        file, _ = self.handles[op.slot]
+        links = sum(found is file for found in self.entries().values())
+        return "file", links, len(file.content)
 
     def _mkdir(self, op: Op) -> None:
         parent, name = self._parent(op.path)

@@ -135,6 +135,10 @@ class Program:
         yield Op("read", slot=slot, offset=self.dice.randrange(size + 2), length=self.dice.choice((10, 9999)))
         if self.dice.random() < 0.6:
             yield from self._write_some(slot)
+        if self.model.handles[slot][1] and self.dice.random() < 0.3:
+            length = self.dice.choice((0, size, self.dice.randrange(size + 1), size + 5 * KIB))
+            yield Op("ftruncate", slot=slot, length=min(length, 200 * KIB))
+        yield Op("fstat", slot=slot)
         if slot in self.model.handles and self.dice.random() < 0.3:
             yield Op(self.dice.choice(("flush", "fsync")), slot=slot)
 
