@@ -14,7 +14,6 @@ from objfs.read.salvage import salvage
 from objfs.read.values import Source, object_name
 from objfs.store.values import MIB, Version
 from objfs.upload.operations import State
-from objfs_cache.staged import NoSpaceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from objfs.read.reader import Reader
     from objfs.read.window import ReadStream
     from objfs.upload.operations import Operation
-    from objfs.vfs.disk import DiskShare
     from objfs.vfs.nodes import FileNode
     from objfs_cache.staged import StagedFile, StagedState
     from objfs_cache.staging import Staging
@@ -37,12 +35,9 @@ COPY_LAYER_BYTES = 1 * MIB  # a sealed file up to this size is copied rather tha
 class Contents:
     """Reads and writes the content of file nodes."""
 
-    def __init__(
-        self, reader: Reader, staging: Staging, disk: DiskShare, *, is_stuck: Callable[[Operation], bool]
-    ) -> None:
+    def __init__(self, reader: Reader, staging: Staging, *, is_stuck: Callable[[Operation], bool]) -> None:
         self._reader = reader
         self._staging = staging
-        self._disk = disk
         self._is_stuck = is_stuck
 
     def new_stream(self) -> ReadStream:
@@ -99,14 +94,6 @@ class Contents:
         Raises:
             NoSpaceError: nothing was written.
         """
-        try:
-            await self._write(node, offset, data)
-        except NoSpaceError:
-            if not await self._disk.relieve(len(data)):
-                raise
-            await self._write(node, offset, data)
-
-    async def _write(self, node: FileNode, offset: int, data: bytes) -> None:
         with self._changed(node) as layer:
             layer.begin_write(len(data))
             try:
@@ -139,20 +126,12 @@ class Contents:
         node.layers.insert(0, layer)
         return layer
 
-    async def truncate(self, node: FileNode, length: int) -> StagedFile:
+    def truncate(self, node: FileNode, length: int) -> StagedFile:
         """Set the length. The caller holds the node's lock, and trims the layer once that is journaled.
 
         Raises:
             NoSpaceError: nothing was changed.
         """
-        try:
-            return self._truncate(node, length)
-        except NoSpaceError:
-            if not await self._disk.relieve(0):
-                raise
-            return self._truncate(node, length)
-
-    def _truncate(self, node: FileNode, length: int) -> StagedFile:
         if length > node.size_bytes:
             self._staging.reserve(0)
         if not length and node.layers and _is_left_whole(node.layers[0]):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from objfs.store.values import MIB
+from objfs_cache.staged import NoSpaceError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from objfs_cache.blocks import BlockCache
     from objfs_cache.staging import Staging
+
+T = TypeVar("T")
 
 LOOK_EVERY_S = 1.0
 RELIEF_BYTES = 64 * MIB  # freed at once when a write finds no room
@@ -35,6 +40,19 @@ class DiskShare:
             over_bytes = self._staging.used_bytes + clean_bytes - self._staging.budget_bytes
             if clean_bytes and over_bytes > 0:
                 await trio.to_thread.run_sync(self._blocks.give_up, min(over_bytes, clean_bytes))
+
+    async def with_room(self, need_bytes: int, step: Callable[[], Awaitable[T]]) -> T:
+        """What a step returns, which is taken again from its beginning if room had to be made for it.
+
+        Raises:
+            NoSpaceError: there is none.
+        """
+        try:
+            return await step()
+        except NoSpaceError:
+            if not await self.relieve(need_bytes):
+                raise
+            return await step()
 
     async def relieve(self, need_bytes: int) -> bool:
         """A write found no room: free some of the clean data; returns whether there was any."""

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
     from objfs.vfs.changes import Changes
     from objfs.vfs.content import Contents
+    from objfs.vfs.disk import DiskShare
     from objfs.vfs.durability import Durability
     from objfs.vfs.nodes import FileNode, Tree
     from objfs.vfs.settling import Settling
     from objfs.vfs.treatment import Treatment
     from objfs.vfs.values import VfsSettings
+    from objfs_cache.staged import StagedFile
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class Files:
         tree: Tree,
         handles: Handles,
         contents: Contents,
+        disk: DiskShare,
         changes: Changes,
         durability: Durability,
         settling: Settling,
@@ -41,6 +44,7 @@ class Files:
         self._tree = tree
         self._handles = handles
         self._contents = contents
+        self._disk = disk
         self._changes = changes
         self._durability = durability
         self._settling = settling
@@ -66,8 +70,7 @@ class Files:
         """Stage bytes; all of them, or an error and none."""
         node = self._handles.get(handle, FileHandle).node
         async with node.exclusively():
-            self._changes.hold(node)
-            await self._contents.write(node, offset, data)
+            await self._disk.with_room(len(data), lambda: self._stage(node, offset, data))
             self._changes.wrote(node)
         return len(data)
 
@@ -108,8 +111,7 @@ class Files:
                 node.attributes.touch(content=True)
                 self._changes.set_attributes(node)
                 return
-            self._changes.hold(node)
-            layer = await self._contents.truncate(node, length)
+            layer = await self._disk.with_room(0, lambda: self._cut(node, length))
             self._changes.wrote(node)
             self._changes.commit(node, held=node.writers > 0)
             if layer.durable is not None:  # what fsync promised is cut off only once that is durable, too
@@ -117,6 +119,14 @@ class Files:
             layer.trim()
         if not node.writers:
             await self._settling.node(node)
+
+    async def _stage(self, node: FileNode, offset: int, data: bytes) -> None:
+        self._changes.hold(node)
+        await self._contents.write(node, offset, data)
+
+    async def _cut(self, node: FileNode, length: int) -> StagedFile:
+        self._changes.hold(node)
+        return self._contents.truncate(node, length)
 
     async def _complete(self, node: FileNode) -> None:
         try:

@@ -90,7 +90,7 @@ class FileSystem:
         defaults = settings.defaults
         self._tree = Tree(default_attributes(defaults, directory=True, modified_ns=0))
         self._disk = DiskShare(staging, blocks)
-        self._contents = Contents(reader, staging, self._disk, is_stuck=uploader.ledger.is_stuck)
+        self._contents = Contents(reader, staging, is_stuck=uploader.ledger.is_stuck)
         self._handles = Handles()
         self._owners = Owners(self._tree, uploader.ledger, self._contents)
         self._changes = Changes(
@@ -135,6 +135,7 @@ class FileSystem:
             self._tree,
             self._handles,
             self._contents,
+            self._disk,
             self._changes,
             self._durability,
             self._settling,

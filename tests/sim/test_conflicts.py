@@ -15,7 +15,10 @@ import trio
 
 from objfs.errors import StaleVersionError, UnavailableError
 from objfs.store.values import PutOptions
-from objfs_cache.staged import StagedFile
+from objfs.vfs.disk import DiskShare
+from objfs.vfs.nodes import FileNode
+from objfs_cache.staged import NoSpaceError, StagedFile
+from objfs_cache.staging import Staging
 from tests.sim.client import CALLER, Client
 from tests.sim.model import Op
 from tests.sim.mounting import Mount, MountOptions, mounted, run
@@ -466,6 +469,35 @@ def test_after_a_truncate_that_the_disk_refuses(tmp_path: Path) -> None:
         at.store.write_foreign("f", b"theirs 1")
         await trio.sleep(30.0)
         assert (await at.client.entry("f"))[2] == b"theirs 1"
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("change", ["write", "truncate"])
+def test_a_change_of_what_was_replaced_while_room_was_made_for_it(tmp_path: Path, change: str) -> None:
+    """It is refused: nobody would find it."""
+
+    async def scene(at: Scene) -> None:
+        async def relieve(_share: DiskShare, _need_bytes: int) -> bool:
+            await trio.sleep(10.0)
+            assert (await at.client.entry("f"))[2] == b"theirs 1"
+            return True
+
+        await at.client.apply(Op("open", "f", slot=1, flags=2))
+        files, (handle, ino) = at.mount.filesystem.files, at.client.handles[1]
+        node = at.mount.filesystem._tree.nodes[ino]
+        assert isinstance(node, FileNode)
+        at.store.write_foreign("f", b"theirs 1")
+        reserve = mock.Mock(side_effect=[NoSpaceError(), *[None] * 10])
+        with (
+            mock.patch.object(DiskShare, "relieve", relieve),
+            mock.patch.object(Staging, "reserve", reserve),
+            pytest.raises(OSError, match="superseded"),
+        ):
+            await (files.write(handle, 0, b"ours") if change == "write" else files.truncate(node, 100))
+        assert (await at.mount.filesystem.getattr(ino)).size_bytes == len(b"theirs 0")
+        await at.client.apply(Op("close", slot=1))
+        assert await at.settle() == {"f": b"theirs 1"}
 
     play(tmp_path, scene)
 
