@@ -254,11 +254,14 @@ class Handlers(pyfuse3.Operations):
         """The page cache lives on across opens, but what can only be written does not pass through it.
 
         Such a descriptor can neither be read nor mapped, and the pages would be dropped with the file's new
-        time anyway: without them a large write takes a quarter of the time.
+        time anyway: without them a large write takes a quarter of the time. But only on its way through the
+        page cache does an ordinary user's write take the set-user-ID bit away.
         """
         write_only = flags & os.O_ACCMODE == os.O_WRONLY
         return pyfuse3.FileInfo(
-            fh=pyfuse3.FileHandleT(handle), keep_cache=True, direct_io=write_only and self._direct_writes
+            fh=pyfuse3.FileHandleT(handle),
+            keep_cache=True,
+            direct_io=write_only and self._direct_writes and not self._fs.files.is_set_id(handle),
         )
 
     def _need_xattrs(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from objfs.errors import ObjfsError
@@ -60,6 +61,11 @@ class Files:
         node.handles += 1
         node.writers += writable
         return self._handles.add(FileHandle(node=node, stream=self._contents.new_stream(), writable=writable))
+
+    def is_set_id(self, handle: int) -> bool:
+        """Whether an open file is run as its owner or group, whoever runs it."""
+        mode = self._handles.get(handle, FileHandle).node.attributes.mode
+        return bool(mode & (stat.S_ISUID | stat.S_ISGID))
 
     async def read(self, handle: int, offset: int, length: int) -> bytes:
         """Bytes of an open file; short only at its end."""

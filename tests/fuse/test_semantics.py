@@ -312,6 +312,22 @@ def test_attributes_are_kept_in_the_object(folder: Path, mount: Path, store: Obj
     assert (found.st_atime_ns, found.st_mtime_ns) == (1_000_000_001, 2_000_000_002)
 
 
+@pytest.mark.parametrize("access", [os.O_WRONLY, os.O_RDWR], ids=["to write", "to read and write"])
+def test_a_users_write_takes_the_set_id_bits_away(folder: Path, access: int) -> None:
+    path = folder / "program"
+    path.write_bytes(b"run me")
+    path.chmod(0o6777)
+    with path.open("r+b") as file:
+        file.write(b"Run")
+    assert stat.S_IMODE(path.stat().st_mode) == (0o6777 if os.geteuid() == 0 else 0o777)
+    path.chmod(0o6777)
+    as_users_are = ["setpriv", "--bounding-set=-fsetid"] if os.geteuid() == 0 else []
+    script = "import os,sys\nos.write(os.open(sys.argv[1],int(sys.argv[2])),b'RUN')\n"
+    subprocess.run([*as_users_are, sys.executable, "-c", script, str(path), str(access)], check=True)
+    assert path.read_bytes() == b"RUN me"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o777
+
+
 def test_objects_of_others_show_with_defaults(folder: Path, mount: Path, store: ObjectStore) -> None:
     prefix = key_of(folder, mount)
     store.put(f"{prefix}/plain", b"plain")
