@@ -236,6 +236,28 @@ class StagedFile:
         self.length = length
         self._changed()
 
+    @contextmanager
+    def or_as_before(self) -> Iterator[None]:
+        """A length that is set in the block, and not `trim`med to, stays only if the block ends well."""
+        before = (
+            self.state(),
+            self.durable,
+            self.synced,
+            self._has_excess,
+            self.changes,
+            self.cuts,
+            self.sealed,
+        )
+        try:
+            yield
+        except BaseException:
+            state, self.durable, self.synced, self._has_excess, self.changes, self.cuts, self.sealed = before
+            self.length, self.base_limit = state.length, state.base_limit
+            self._staging.account(-self.extents.total_bytes)
+            self.extents = Extents(state.extents)
+            self._staging.account(self.extents.total_bytes)
+            raise
+
     def trim(self) -> None:
         """Cut off what is beyond the length."""
         if self._has_excess:

@@ -192,12 +192,14 @@ class Changes:
 
     @contextmanager
     def or_as_before(self, node: Node) -> Iterator[None]:
-        """Attributes that are changed in the block stay changed only if it ends well."""
-        before = node.attributes.copied()
+        """Attributes that are changed in the block, which does not wait, stay so only if it ends well."""
+        before, dirty = node.attributes.copied(), isinstance(node, FileNode) and node.dirty
         try:
             yield
         except BaseException:
             node.attributes = before
+            if isinstance(node, FileNode):
+                node.dirty = dirty
             raise
 
     def check_metadata(self, node: Node) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import stat
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import trio
@@ -126,39 +126,41 @@ class Contents:
         node.layers.insert(0, layer)
         return layer
 
-    def truncate(self, node: FileNode, length: int) -> StagedFile:
-        """Set the length. The caller holds the node's lock, and trims the layer once that is journaled.
+    @contextmanager
+    def truncated(self, node: FileNode, length: int) -> Iterator[StagedFile]:
+        """The file has another length in the block, which journals that, and afterwards if it ends well.
+
+        The caller holds the node's lock, and trims the layer once all is durable that has to be.
 
         Raises:
             NoSpaceError: nothing was changed.
         """
         if length > node.size_bytes:
             self._staging.reserve(0)
-        if not length and node.layers and _is_left_whole(node.layers[0]):
-            return self._emptied(node)
-        with self._changed(node) as layer:
+        is_emptied = not length and bool(node.layers) and _is_left_whole(node.layers[0])
+        with ExitStack() as as_before:
+            if node.layers:
+                as_before.enter_context(node.layers[0].or_as_before())
+            layer = as_before.enter_context(self._emptied(node) if is_emptied else self._changed(node))
             layer.truncate(length)
-        return layer
+            yield layer
 
     @contextmanager
     def _changed(self, node: FileNode) -> Iterator[StagedFile]:
         """The newest layer, for a change in the block; one made for it goes again if nothing was accepted."""
         is_new = not node.layers or node.layers[0].sealed
         layer = self.writable(node)
-        try:
+        with _gone_if_refused(node, layer) if is_new else nullcontext():
             yield layer
-        except BaseException:
-            if is_new and layer in node.layers:
-                node.layers.remove(layer)
-                layer.discard()
-            raise
 
-    def _emptied(self, node: FileNode) -> StagedFile:
+    @contextmanager
+    def _emptied(self, node: FileNode) -> Iterator[StagedFile]:
         """A new layer over one that stays whole: if durable, until the journal tells of the new one."""
         layer = self._staging.create()
         node.layers[0].sealed = True
         node.layers.insert(0, layer)
-        return layer
+        with _gone_if_refused(node, layer):
+            yield layer
 
     def lost_layer(self, state: StagedState) -> StagedFile:
         """Stands for staged bytes that were lost."""
@@ -277,6 +279,17 @@ def _lacking(node: FileNode) -> StagedFile | None:
     if len(node.layers) != 1 or node.layers[0].sealed or node.layers[0].complete:
         return None
     return node.layers[0] if node.layers[0].base_limit <= COPY_LAYER_BYTES else None
+
+
+@contextmanager
+def _gone_if_refused(node: FileNode, layer: StagedFile) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if layer in node.layers:
+            node.layers.remove(layer)
+            layer.discard()
+        raise
 
 
 def _is_left_whole(layer: StagedFile) -> bool:

@@ -114,12 +114,11 @@ class Files:
         """Set the length of a file."""
         async with node.exclusively():
             if length == node.size_bytes:
-                node.attributes.touch(content=True)
-                self._changes.set_attributes(node)
+                with self._changes.or_as_before(node):
+                    node.attributes.touch(content=True)
+                    self._changes.set_attributes(node)
                 return
             layer = await self._disk.with_room(0, lambda: self._cut(node, length))
-            self._changes.wrote(node)
-            self._changes.commit(node, held=node.writers > 0)
             if layer.durable is not None:  # what fsync promised is cut off only once that is durable, too
                 await self._durability.sync_journal()
             layer.trim()
@@ -131,8 +130,12 @@ class Files:
         await self._contents.write(node, offset, data)
 
     async def _cut(self, node: FileNode, length: int) -> StagedFile:
+        """Set the length in one step, or not at all."""
         self._changes.hold(node)
-        return self._contents.truncate(node, length)
+        with self._changes.or_as_before(node), self._contents.truncated(node, length) as layer:
+            self._changes.wrote(node)
+            self._changes.commit(node, held=node.writers > 0)
+        return layer
 
     async def _complete(self, node: FileNode) -> None:
         try:

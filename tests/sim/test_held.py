@@ -205,6 +205,46 @@ def test_a_close_that_could_not_be_journaled_lets_nothing_go(tmp_path: Path, ste
     run(1, main)
 
 
+WHOLE = Op("write", slot=1, data=b"ours")
+WRITTEN: dict[str, tuple[Sequence[Op], bytes]] = {
+    "stored": ((), b"F"),
+    "waiting": ((WHOLE,), b"ours"),
+    "waiting, and closed": ((WHOLE, Op("close", slot=1)), b"ours"),
+    "waiting, and durable": ((WHOLE, Op("fsync", slot=1)), b"ours"),
+    "changed in part": ((Op("write", slot=1, offset=3, data=b"ours"),), b"F\0\0ours"),
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize("length", [0, 2, 9])
+@pytest.mark.parametrize("step", [1, 2, 3])  # begin, write, commit
+def test_a_length_that_could_not_be_journaled_was_never_set(
+    tmp_path: Path, written: str, length: int, step: int
+) -> None:
+    """A full disk, for instance, must not empty the file that could not be emptied."""
+    before, content = WRITTEN[written]
+
+    async def main() -> None:
+        store = _store()
+        disk = DiskFailingTwice(random.Random(1))
+        with disk.failing():
+            async with mounted(store, Caches(tmp_path).path, MountOptions(delay_s=1.0)) as mount:
+                client = Client(mount.filesystem)
+                for op in (Op("open", "f", slot=1, flags=os.O_RDWR), *before):
+                    await client.apply(op)
+                disk.at = [step]
+                with pytest.raises(OSError, match=r"disk fails|journal cannot be written"):
+                    await client.apply(Op("truncate", "f", length=length))
+                assert (await client.entry("f"))[2] == content
+                await trio.sleep(60.0)
+                assert store.objects() == {**OBJECTS, "f": content}
+                await client.apply(Op("truncate", "f", length=length))
+                await trio.sleep(60.0)
+                assert store.objects()["f"] == content[:length] + bytes(length - len(content[:length]))
+
+    run(1, main)
+
+
 @dataclass
 class DiskFailingTwice(Disk):
     """A disk of which some writes fail: those so many from now."""
