@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -52,7 +53,15 @@ _BY_CODE: dict[str, type[ObjectStoreError]] = {
         ThrottledError,
     ),
     **dict.fromkeys(
-        ("ConditionalRequestConflict", "InternalError", "OperationAborted", "RequestTimeout"),
+        (
+            "ConditionalRequestConflict",
+            "InternalError",
+            "OperationAborted",
+            "RequestTimeout",
+            "ServiceUnavailable",
+            "SlowDownRead",  # MinIO's drives are away
+            "SlowDownWrite",
+        ),
         UnavailableError,
     ),
     **dict.fromkeys(
@@ -83,6 +92,7 @@ _BY_STATUS: dict[int, type[ObjectStoreError]] = {
     507: QuotaExceededError,
 }
 _SERVER_ERRORS = 500
+_ERROR_ROOT = re.compile(rb"\s*(<\?xml[^>]*>)?\s*<Error>")
 
 
 def error_class(status: int, code: str) -> type[ObjectStoreError]:
@@ -92,6 +102,16 @@ def error_class(status: int, code: str) -> type[ObjectStoreError]:
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     return UnavailableError if status >= _SERVER_ERRORS else InvalidRequestError
+
+
+def tells_class(code: str) -> bool:
+    """Whether a code alone, without a status, says what is wrong."""
+    return code in _BY_CODE
+
+
+def is_error_document(data: bytes) -> bool:
+    """Whether an answer is an error, whatever its status; one about several keys may have errors within."""
+    return _ERROR_ROOT.match(data) is not None
 
 
 def error_of(answer: Answer, *, key: str) -> ObjectStoreError:

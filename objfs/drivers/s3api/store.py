@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from objfs.drivers.s3api.checksums import EtagCheck, content_md5, md5_etag
-from objfs.drivers.s3api.errors import UploadNotFoundError, error_class, error_of
+from objfs.drivers.s3api.errors import (
+    UploadNotFoundError,
+    error_class,
+    error_of,
+    is_error_document,
+    tells_class,
+)
 from objfs.drivers.s3api.headers import (
     condition_headers,
     encryption_headers,
@@ -253,7 +259,7 @@ class S3Store:
         self._is_minio = self._is_minio or (answer.header("server") or "").startswith("MinIO")
         if answer.status > _LAST_SUCCESS:
             raise error_of(self._with_reason(call, answer), key=call.key)
-        if call.method != "GET" and b"<Error>" in answer.data[:200]:
+        if call.method != "GET" and is_error_document(answer.data):
             raise error_of(answer, key=call.key)
         return answer
 
@@ -318,12 +324,15 @@ class S3Store:
         headers = {"content-md5": content_md5(document), "content-type": "application/xml"}
         answer = self.send(Call("POST", query={"delete": ""}, headers=headers, body=document))
         failures: list[DeleteFailure] = []
+        unclear: list[str] = []
         for key, code in parse_delete_errors(answer.data):
             kind = error_class(0, code)
-            if kind is not NotFoundError:
+            if not tells_class(code):
+                unclear.append(key)  # the status of a DELETE of its own tells
+            elif kind is not NotFoundError:
                 error = kind(f"The store did not delete the object: {code}.", key=key)
                 failures.append(DeleteFailure(key=key, error=error))
-        return failures
+        return [*failures, *self._delete_each(unclear)]
 
     def _delete_each(self, keys: Iterable[str]) -> Sequence[DeleteFailure]:
         failures: list[DeleteFailure] = []

@@ -9,8 +9,10 @@ import pytest
 
 from objfs.drivers.s3 import S3Connection, move_to_region
 from objfs.drivers.s3api.chain import Chain
+from objfs.drivers.s3api.checksums import Md5
 from objfs.drivers.s3api.errors import error_class, error_of
 from objfs.drivers.s3api.http import Answer, Call, Connection, Place
+from objfs.drivers.s3api.store import S3Store
 from objfs.drivers.s3api.told import ToldEtags, copied_etag, multipart_etag
 from objfs.drivers.s3api.xml import parse_listing
 from objfs.errors import (
@@ -25,10 +27,13 @@ from objfs.errors import (
 )
 from objfs.store.registry import open_store
 from objfs.store.urls import StoreOptions
-from objfs.store.values import Part
+from objfs.store.values import Capabilities, Part
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from botocore.credentials import ReadOnlyCredentials
 
 AWS = Place(origin="https://b.s3.us-east-1.amazonaws.com", base_path="")
 
@@ -51,6 +56,56 @@ AWS = Place(origin="https://b.s3.us-east-1.amazonaws.com", base_path="")
 )
 def test_errors(status: int, code: str, kind: type[ObjectStoreError]) -> None:
     assert error_class(status, code) is kind
+
+
+def test_a_batch_delete_tells_of_each_key() -> None:
+    """Errors come first in its answer, the code of one may be known by its status only."""
+
+    def answer(call: Call) -> Answer:
+        if call.method == "DELETE":
+            return Answer(418 if call.key == "odd" else 503, {}, b"")
+        codes = {"away": "SlowDownWrite", "refused": "AccessDenied", "odd": "Teapot", "busy": "Brewing"}
+        errors = "".join(f"<Error><Key>{key}</Key><Code>{codes[key]}</Code></Error>" for key in codes)
+        return Answer(200, {}, f"<?xml version='1.0'?>\n<DeleteResult>{errors}</DeleteResult>".encode())
+
+    store = S3Store(_Scripted(answer), "b", capabilities=Capabilities(), checksum=Md5())
+    failures = store.delete(["gone", "away", "refused", "odd", "busy"])
+    assert {failure.key: type(failure.error) for failure in failures} == {
+        "away": UnavailableError,
+        "refused": PermissionDeniedError,
+        "odd": InvalidRequestError,
+        "busy": UnavailableError,
+    }
+
+
+@pytest.mark.parametrize("before", ["", "<?xml version='1.0' encoding='UTF-8'?>\n", "   \n"])
+def test_an_error_within_a_success(before: str) -> None:
+    data = f"{before}<Error><Code>InternalError</Code></Error>".encode()
+    store = S3Store(
+        _Scripted(lambda _: Answer(200, {}, data)), "b", capabilities=Capabilities(), checksum=Md5()
+    )
+    with pytest.raises(UnavailableError):
+        store.delete(["a", "b"])
+
+
+class _Scripted(Connection):
+    """Answers as it is told to."""
+
+    def __init__(self, answer: Callable[[Call], Answer]) -> None:
+        super().__init__(AWS, StoreOptions(), Chain(StoreOptions()))
+        self._answer = answer
+
+    @property
+    def region(self) -> str:
+        return "us-east-1"
+
+    def sign(
+        self, method: str, url: str, headers: dict[str, str], keys: ReadOnlyCredentials
+    ) -> dict[str, str]:
+        raise NotImplementedError
+
+    def send(self, call: Call) -> Answer:
+        return self._answer(call)
 
 
 def test_an_error_that_is_no_xml() -> None:
