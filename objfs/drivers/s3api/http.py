@@ -16,7 +16,7 @@ from objfs.drivers.s3api.body import SteadyBody
 from objfs.errors import UnavailableError, UsageError
 from objfs.store.pace import receive_paced
 from objfs.store.stalls import beat
-from objfs.store.values import KIB, FileSlice
+from objfs.store.values import KIB, MIB, FileSlice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,18 +30,25 @@ if TYPE_CHECKING:
 
 SEND_BLOCK_BYTES = 256 * KIB  # urllib3's 16 KiB costs a third of the processor time of an upload
 _REFUSED = frozenset({400, 401, 403})  # also what outdated credentials get
+SLOWEST_COPY_BYTES_S = 20 * MIB  # disks that read and write; the greatest copy takes 256 s then
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"  # bodies are covered by the signed checksum header instead
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request to the bucket, or to a key of it. Header names are lower-case."""
+    """A request to the bucket, or to a key of it. Header names are lower-case.
+
+    Attributes:
+        copied_bytes: what the store has to copy by itself before it answers. MinIO is silent meanwhile, S3
+            sends a space now and then.
+    """
 
     method: str
     key: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body = b""
+    copied_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +147,8 @@ class Connection(ABC):
         signed = self.sign(call.method, place.origin + target, headers, keys)
         pool = self._manager.connection_from_url(place.origin)
         try:
-            return _exchange(pool, call, target, signed, self._traffic, self._read_timeout_s)
+            read_timeout_s = self._read_timeout_s + call.copied_bytes / SLOWEST_COPY_BYTES_S
+            return _exchange(pool, call, target, signed, self._traffic, read_timeout_s)
         except NameResolutionError as error:
             raise UnavailableError(
                 f"The name of the store at {place.origin} cannot be resolved.", key=call.key
@@ -172,6 +180,7 @@ def _exchange(
             target,
             body=_paced(body, traffic),  # type: ignore[arg-type]  # urllib3 calls nothing but `read`
             headers=headers,
+            timeout=urllib3.Timeout(connect=pool.timeout.connect_timeout, read=read_timeout_s),
             retries=False,
             redirect=False,
             assert_same_host=False,

@@ -69,7 +69,14 @@ class S3Multipart:
         query = {"partNumber": str(number), "uploadId": upload_id}
         headers = self._store.source_headers(source_key, source_if_match)
         headers["x-amz-copy-source-range"] = f"bytes={byte_range.start}-{byte_range.stop - 1}"
-        answer = self._store.send(Call("PUT", self._store.check_key(key), query=query, headers=headers))
+        call = Call(
+            "PUT",
+            self._store.check_key(key),
+            query=query,
+            headers=headers,
+            copied_bytes=byte_range.length,
+        )
+        answer = self._store.send(call)
         etag = child_text(parse_document(answer.data, "CopyPartResult", key=key), "ETag").strip('"')
         return Part(number=number, etag=etag, size_bytes=byte_range.length)
 

@@ -235,13 +235,14 @@ class S3Store:
             headers |= {"x-amz-tagging-directive": "REPLACE"} if options.tags is not None else {}
         if self._is_minio and source_key == key:
             headers |= _WRITTEN_ANEW
-        answer = self.send(Call("PUT", self.check_key(key), headers=headers))
+        size_bytes = source.version.size_bytes
+        answer = self.send(Call("PUT", self.check_key(key), headers=headers, copied_bytes=size_bytes))
         etag = child_text(parse_document(answer.data, "CopyObjectResult", key=key), "ETag").strip('"')
         if not is_opaque(answer) and not is_opaque(found):
             etag = self._told_by_copy.confirmed(
                 etag, lambda: copied_etag(source.version.etag), lambda: self.etag_now(key)
             )
-        return Version(etag=etag, size_bytes=source.version.size_bytes)
+        return Version(etag=etag, size_bytes=size_bytes)
 
     def close(self) -> None:
         """See `ObjectStore`."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from time import sleep
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +31,7 @@ from objfs.errors import (
 )
 from objfs.store.registry import open_store
 from objfs.store.urls import StoreOptions
-from objfs.store.values import Capabilities, Part
+from objfs.store.values import MIB, Capabilities, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,6 +167,42 @@ def test_a_server_that_is_down(url: str, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UnavailableError) as caught:
         open_store(url).head("a")
     assert caught.value.retryable
+
+
+def test_a_store_that_copies_much_may_be_silent_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with ThreadingHTTPServer(("127.0.0.1", 0), _SlowCopies) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"s3://bucket?endpoint=http://127.0.0.1:{server.server_port}"
+        store = open_store(url, StoreOptions(read_timeout_s=0.2))
+        with pytest.raises(UnavailableError):
+            store.copy("small", "b")
+        assert store.copy("large", "b").etag == MD5
+        store.close()
+        server.shutdown()
+
+
+class _SlowCopies(BaseHTTPRequestHandler):
+    """A store that takes a second for each copy."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("ETag", f'"{MD5}"')
+        self.send_header("Content-Length", str(100 * MIB if self.path.endswith("large") else 1))
+        self.end_headers()
+
+    def do_PUT(self) -> None:
+        sleep(1)
+        body = f"<CopyObjectResult><ETag>{MD5}</ETag></CopyObjectResult>".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with suppress(OSError):  # who asked has gone
+            self.wfile.write(body)
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing."""
 
 
 def test_files_of_credentials_are_read_again_once_changed(
