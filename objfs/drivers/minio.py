@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 DEFAULT_REGION = "us-east-1"  # MinIO's own default
 MAX_PART_BYTES = 255  # each part of a key is a file name on MinIO's disks
+_MARKER_SUFFIX = (
+    "__XLDIR__"  # what MinIO calls the object `d/` there: a file of that name would take its place
+)
 CAPABILITIES = Capabilities(  # conditions: unknown until probed
     listing_metadata=True, file_over_prefix=False, paces_bodies=True, max_metadata_bytes=SAFE_METADATA_BYTES
 )
@@ -91,3 +94,5 @@ def refuse_key(key: str) -> None:
     for part in key.removesuffix("/").split("/"):
         if part in ("", ".", "..") or len(part.encode()) > MAX_PART_BYTES:
             raise InvalidRequestError("MinIO holds no keys with empty, dotted or over-long parts.", key=key)
+        if part.endswith(_MARKER_SUFFIX):
+            raise InvalidRequestError(f"MinIO keeps names that end in {_MARKER_SUFFIX} to itself.", key=key)

@@ -205,6 +205,12 @@ class _SlowCopies(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@pytest.mark.parametrize("key", ["a//b", "a/./b", "..", "x" * 256, "a__XLDIR__", "d__XLDIR__/a"])
+def test_keys_that_minio_cannot_hold(key: str) -> None:
+    with pytest.raises(InvalidRequestError, match="MinIO"):
+        open_store("minio://127.0.0.1:1/bucket").put(key, b"")
+
+
 def test_files_of_credentials_are_read_again_once_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
