@@ -86,6 +86,27 @@ def open_cache_directory(path: Path) -> Iterator[CacheDirectory]:
         os.close(lock)
 
 
+@contextmanager
+def peek_cache_directory(path: Path) -> Iterator[CacheDirectory]:
+    """Lock the directory for the life of the block, to read it: also on a disk that takes no writes any more.
+
+    Raises:
+        CacheBusyError, CacheFormatError, CacheUnsafeError: see there.
+        CacheError: it cannot be read.
+    """
+    try:
+        _check_owner(path)
+        lock = os.open(path / "lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise CacheError(f"The cache directory {path} cannot be used: {error.strerror}.") from error
+    try:
+        _lock(lock, path)
+        _read_format(path / "format")
+        yield CacheDirectory(path=path)
+    finally:
+        os.close(lock)
+
+
 def fsync_directory(path: Path) -> None:
     """Make the names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -142,12 +163,21 @@ def _lock(descriptor: int, path: Path) -> None:
 
 
 def _check_format(path: Path) -> None:
-    text = path.read_text().strip("\0 \n") if path.exists() else ""
-    if not text:  # none yet, or the power was lost when it was made: nothing was acknowledged before
+    if not _read_format(path):
+        # None yet, or the power was lost when it was made: nothing was acknowledged before.
         replace_durably(path, f"{FORMAT_VERSION}\n".encode())
-        return
-    if not text.isdigit() or int(text) > FORMAT_VERSION:
+
+
+def _read_format(path: Path) -> str:
+    """The version, or "".
+
+    Raises:
+        CacheFormatError: it is a newer one.
+    """
+    text = path.read_text().strip("\0 \n") if path.exists() else ""
+    if text and (not text.isdigit() or int(text) > FORMAT_VERSION):
         raise CacheFormatError(
             f"The cache directory {path.parent} has format {text[:20]!r}, this objfs knows {FORMAT_VERSION}; "
             "use the newer objfs that wrote it or choose another with --cache-dir."
         )
+    return text

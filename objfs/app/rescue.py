@@ -17,7 +17,7 @@ from objfs.store.registry import open_store
 from objfs.store.retry import RetryingStore, RetryPolicy
 from objfs.store.threads import ThreadedStore
 from objfs.store.urls import StoreUrl
-from objfs_cache.directory import CacheDirectory, open_cache_directory
+from objfs_cache.directory import CacheDirectory, peek_cache_directory
 from objfs_cache.journal import peek_journal
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run_rescue(settings: MountSettings, folder: Path, *, everything: bool) -> li
 async def _rescue(settings: MountSettings, folder: Path, everything: bool) -> list[Rescued]:
     async with AsyncExitStack() as stack:
         stack.enter_context(as_mount_errors())
-        directory = stack.enter_context(open_cache_directory(settings.cache_path))
+        directory = stack.enter_context(peek_cache_directory(settings.cache_path))
         candidates = find_candidates(peek_journal(directory.journal_path), everything=everything)
         if not candidates:
             return []

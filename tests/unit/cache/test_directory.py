@@ -14,6 +14,7 @@ from objfs_cache.directory import (
     CacheFormatError,
     CacheUnsafeError,
     open_cache_directory,
+    peek_cache_directory,
 )
 
 if TYPE_CHECKING:
@@ -60,4 +61,20 @@ def test_what_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "cache" / "lock").mkdir(parents=True)
     refused = pytest.raises(CacheError, match=r"cannot be used: Is a directory\.$")
     with refused, open_cache_directory(tmp_path / "cache"):
+        pass
+
+
+def test_read_without_a_change(tmp_path: Path) -> None:
+    """As on a disk that is full or read-only."""
+    with open_cache_directory(tmp_path):
+        pass
+    (tmp_path / "staging").rmdir()
+    before = sorted(tmp_path.rglob("*"))
+    with peek_cache_directory(tmp_path) as directory:
+        assert directory.path == tmp_path
+        with pytest.raises(CacheBusyError), open_cache_directory(tmp_path):
+            pass
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "format").write_text(f"{FORMAT_VERSION + 1}\n")
+    with pytest.raises(CacheFormatError), peek_cache_directory(tmp_path):
         pass

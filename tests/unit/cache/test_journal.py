@@ -13,7 +13,15 @@ import pytest
 
 import objfs_cache.journal
 from objfs_cache.directory import CacheFormatError
-from objfs_cache.journal import SCHEMA_VERSION, Journal, JournalError, Record, open_journal
+from objfs_cache.journal import (
+    SCHEMA_VERSION,
+    Journal,
+    JournalError,
+    Record,
+    open_journal,
+    peek_journal,
+    peek_notes,
+)
 from objfs_cache.staged import StagedState
 
 if TYPE_CHECKING:
@@ -139,3 +147,31 @@ def test_rows_that_cannot_be_written_again_now_are_not_durable(
         assert not journal.is_durable
         journal.sync()
         assert journal.is_durable
+
+
+class OnAFullDisk(sqlite3.Connection):
+    """Cannot make the file that readers of a log share."""
+
+    def execute(self, *_sql: object) -> sqlite3.Cursor:
+        """See `Connection`."""
+        raise sqlite3.OperationalError("disk I/O error")
+
+
+def test_read_where_no_file_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that is full or read-only; a log that is there is never left out."""
+    ended, killed = tmp_path / "ended", tmp_path / "killed"
+    ended.mkdir()
+    with open_journal(ended / "j") as journal:
+        journal.write(row(journal.next_seq()))
+        shutil.copytree(ended, killed)
+    connect = sqlite3.connect
+
+    def hindered(name: str, *, uri: bool) -> sqlite3.Connection:
+        factory = sqlite3.Connection if "immutable=1" in name else OnAFullDisk
+        return connect(name, uri=uri, factory=factory)
+
+    monkeypatch.setattr(sqlite3, "connect", hindered)
+    assert peek_journal(ended / "j") == [row(1)]
+    assert peek_notes(ended / "j") == []
+    with pytest.raises(JournalError):
+        peek_journal(killed / "j")
