@@ -71,7 +71,7 @@ class Changes:
         self._owners.own(operation, node)
         if held:
             self._opened(node)
-        parent.attributes.touch(content=True)
+        parent.touch()
 
     def mkdir(self, parent: DirectoryNode, name: str, node: DirectoryNode) -> None:
         """A new directory."""
@@ -87,7 +87,7 @@ class Changes:
         node.proven = node.local = True
         node.gone = dict.fromkeys(leaving, PENDING)
         self._owners.own(operation, node)
-        parent.attributes.touch(content=True)
+        parent.touch()
 
     def claimed(self, parent: DirectoryNode, name: str, node: FileNode) -> None:
         """A new file that the store has already, empty."""
@@ -95,7 +95,7 @@ class Changes:
         node.proven = True
         node.checked_at = node.changed_at = trio.current_time()
         stored_below(self.ledger, node)
-        parent.attributes.touch(content=True)
+        parent.touch()
 
     # -- content ------------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class Changes:
         self._release(node)
         self._tree.detach(node)
         hide(self.ledger, parent, name)
-        parent.attributes.touch(content=True)
+        parent.touch()
         node.attributes.touch(content=False)
         self._kept(parent, marker)
         self._owners.forget_lost()
@@ -246,7 +246,7 @@ class Changes:
         node.expired.clear()
         self._tree.detach(node)
         hide(self.ledger, parent, name)
-        parent.attributes.touch(content=True)
+        parent.touch()
         self._kept(parent, marker)
         return operation
 
@@ -321,12 +321,12 @@ class Changes:
         parent: DirectoryNode,
         marker: Operation | None,
     ) -> None:
-        parent.attributes.touch(content=True)
+        parent.touch()
         if old_parent is None:
             return
         hide(self.ledger, old_parent, old_name)
         if old_parent is not parent:
-            old_parent.attributes.touch(content=True)
+            old_parent.touch()
             self._kept(old_parent, marker)
 
     def _keep(self, directory: DirectoryNode | None, *, without: Node) -> Operation | None:

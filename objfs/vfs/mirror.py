@@ -137,7 +137,7 @@ class Mirror:
             return  # perhaps we wrote it since
         node.marker = marker is not None
         if marker is not None:
-            node.attributes = decode(marker, self._defaults, directory=True)
+            node.learn(decode(marker, self._defaults, directory=True))
         elif not node.proven:
             node.attributes = default_attributes(
                 self._defaults, directory=True, modified_ns=node.attributes.mtime_ns

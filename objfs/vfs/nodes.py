@@ -160,6 +160,7 @@ class DirectoryNode(Node):
         walked_at, opened_children: when, and how many, children were opened one after another lately.
         origin: the prefix where the content is in the store, while that is not the directory's own.
         epoch: when it was made, among the moves of directories; what others made is as old as its parent.
+        touched_ns: when a name in it last changed here; its marker need not tell.
     """
 
     children: dict[str, Node] = field(default_factory=dict)
@@ -180,6 +181,18 @@ class DirectoryNode(Node):
     probes: int = 0
     walked_at: float = NEVER
     opened_children: int = 0
+    touched_ns: int = 0
+
+    def touch(self) -> None:
+        """A name in it changed just now."""
+        self.attributes.touch(content=True)
+        self.touched_ns = self.attributes.mtime_ns
+
+    def learn(self, attributes: Attributes) -> None:
+        """Take over what the store tells, but for the time of what changed here since."""
+        self.attributes = attributes
+        if self.touched_ns > attributes.ctime_ns:
+            attributes.mtime_ns = attributes.ctime_ns = self.touched_ns
 
     def path_of(self, name: str) -> str:
         """Path below the mount's root of what has, or may get, a name here."""

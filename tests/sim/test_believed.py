@@ -304,3 +304,38 @@ def test_a_tree_deeper_than_pythons_stack_is_seen_to_be_gone(tmp_path: Path) -> 
         assert await at.client.names("") == ["f"]
 
     play(tmp_path, scene)
+
+
+@pytest.mark.parametrize(
+    "change", [Op("create", "d/new", slot=2), Op("unlink", "d/f"), Op("rename", "d/f", "f2")]
+)
+def test_a_directory_goes_on_showing_the_time_of_its_last_change(tmp_path: Path, change: Op) -> None:
+    """Whatever its marker tells: programs look for new names only where that time is another one."""
+
+    async def scene(at: Scene) -> None:
+        async def mtime_ns() -> int:
+            found = await at.mount.filesystem.lookup(ROOT, b"d")
+            assert found is not None
+            at.mount.filesystem.forget(found.ino, 1)
+            return found.mtime_ns
+
+        await at.do("mkdir", "d")
+        await at.write("d/f", b"ours", new=True)
+        before = await mtime_ns()
+        await trio.sleep(1.0)
+        await at.client.apply(change)
+        after = await mtime_ns()
+        assert after > before
+        await at.mount.uploader.drain()
+        for _ in range(3):
+            await trio.sleep(30.0)
+            assert await mtime_ns() == after
+        set_ns = 10**18
+        found = await at.mount.filesystem.lookup(ROOT, b"d")
+        assert found is not None
+        await at.mount.filesystem.setattr(found.ino, SetAttributes(mtime_ns=set_ns))
+        await at.mount.uploader.drain()
+        await trio.sleep(30.0)
+        assert await mtime_ns() == set_ns
+
+    play(tmp_path, scene)
