@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_REGION = "us-east-1"  # MinIO's own default
 MAX_PART_BYTES = 255  # each part of a key is a file name on MinIO's disks
-_MARKER_SUFFIX = (
-    "__XLDIR__"  # what MinIO calls the object `d/` there: a file of that name would take its place
-)
+_MARKER_SUFFIX = "__XLDIR__"  # of the object `d/` there, whose place a file of that name would take
 CAPABILITIES = Capabilities(  # conditions: unknown until probed
     listing_metadata=True, file_over_prefix=False, paces_bodies=True, max_metadata_bytes=SAFE_METADATA_BYTES
 )
