@@ -271,7 +271,9 @@ class Transfer:
         condition = operation.base.condition
         if not self._store.capabilities.complete_conditions:
             await self.compare(operation.key, condition)  # before all the bytes are sent for nothing
-        told = md5(repr((options, plan)).encode(), usedforsecurity=False).hexdigest()
+        state = operation.committed  # what was sent before a power loss may be newer than what is left
+        is_left = state is not None and state.reverted
+        told = md5(repr((options, plan, is_left)).encode(), usedforsecurity=False).hexdigest()
         upload = await self._uploads.begin(
             multipart, operation.key, options, token=operation.token, plan=told
         )

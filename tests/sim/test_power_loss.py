@@ -566,3 +566,38 @@ def test_synced_while_it_was_refused_and_got_another_name(tmp_path: Path) -> Non
         one.store.weather = FAIR
         one.store.before_request = lambda _name, _key: None
         one.live(after)
+
+
+def test_what_was_sent_of_bytes_that_were_lost_is_sent_again(tmp_path: Path) -> None:
+    """The store gets the content that was synced, and not some parts of what was written over it since."""
+    synced, lost = b"1" * len(BIG), b"2" * len(BIG)
+
+    async def before(at: Scene) -> None:
+        parts: list[str] = []
+
+        def check(name: str, key: str) -> None:
+            parts.extend([key] if name == "PART" else [])
+            if len(parts) > 3:
+                raise UnavailableError("Away.", key=key)
+
+        at.store.before_request = check
+        await at.client.apply(Op("create", "g", slot=1, flags=os.O_RDWR))
+        await at.client.apply(Op("write", slot=1, data=synced))
+        await at.client.apply(Op("fsync", slot=1))
+        await at.client.apply(Op("write", slot=1, data=lost))
+        await at.client.apply(Op("close", slot=1))
+        await trio.sleep(3.5)
+        assert len(at.mount.journal.notes()) == 1
+
+    async def after(at: Scene) -> None:
+        assert await shows(at, "g") == synced
+        assert await drained(at) == {"big": BIG, "g": synced}
+        assert await shows(at, "g") == synced
+        assert at.store.pending_uploads() == []
+
+    with machine(tmp_path) as one:
+        one.live(before)
+        (staged,) = (one.caches.path / "staging").iterdir()
+        staged.write_bytes(synced)
+        one.store.before_request = lambda _name, _key: None
+        one.live(after)
