@@ -121,12 +121,8 @@ class Durability:
             try:
                 with self._ledger.step():
                     for one in batch:
-                        is_current = one.operation.staged is one.staged
-                        if (
-                            is_current
-                            and one.operation.state is not State.DONE
-                            and one.staged.mark_synced(one.moment)
-                        ):
+                        has_it = one.operation.staged is one.staged and one.operation.state is not State.DONE
+                        if has_it and one.staged.mark_synced(one.moment):
                             self._ledger.mark_durable(one.operation)
             except BaseException:
                 for one in batch:
