@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from objfs.store.values import Capabilities
 
 PROBE_VALID_S = 30 * 86400.0  # servers are upgraded
-PROBE_FORMAT = 2
-_FOUND = ("put_conditions", "complete_conditions", "copy_conditions", "listing_metadata")
+PROBE_FORMAT = 3
+_FOUND = ("put_conditions", "complete_conditions", "copy_conditions", "file_over_prefix", "listing_metadata")
 
 
 def probed(store: ObjectStore, memory: Path) -> ObjectStore:
