@@ -20,6 +20,14 @@ def warn_of_store(settings: MountSettings, capabilities: Capabilities) -> None:
     """Say what the store at hand cannot keep, and what others may read on the way."""
     if not settings.read_only and not capabilities.put_conditions:
         log.warning("the store has no conditional writes: of two changes made at once, one may be lost")
+    elif not settings.read_only:
+        honoured = {"large files": capabilities.complete_conditions, "copies": capabilities.copy_conditions}
+        weak = [what for what, is_honoured in honoured.items() if not is_honoured]
+        if weak:
+            log.info(
+                "the store has no conditions for %s: what is there is looked at before, and a moment remains",
+                " and ".join(weak),
+            )
     if not capabilities.user_metadata:
         log.warning("the store keeps no user metadata: modes, owners, times and symlinks are lost")
     url = StoreUrl.parse(settings.url)

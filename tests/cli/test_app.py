@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from objfs.app import conditions, stores
+from objfs.app.warnings import warn_of_store
 from objfs.cli.mounting import umount
 from objfs.cli.progress import DrainDisplay, plain_lines
 from objfs.config import build_settings
@@ -23,6 +25,7 @@ from objfs.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from objfs.store.forward import ForwardingStore
 from objfs.store.registry import open_store
 
 if TYPE_CHECKING:
@@ -46,6 +49,45 @@ def test_what_a_store_says_at_the_start(error: ObjectStoreError, words: str) -> 
     assert sentence.startswith("s3://bucket: ")
     assert sentence.endswith(".")
     assert words in sentence
+
+
+@pytest.mark.parametrize(
+    ("lacking", "words"),
+    [
+        ((), ""),
+        (("copy_conditions",), "no conditions for copies:"),
+        (("complete_conditions", "copy_conditions"), "no conditions for large files and copies:"),
+        (("put_conditions", "copy_conditions"), "no conditional writes:"),
+    ],
+)
+def test_a_weaker_promise_is_told(
+    caplog: pytest.LogCaptureFixture, lacking: tuple[str, ...], words: str
+) -> None:
+    known = open_store("memory://").capabilities
+    settings = build_settings("memory://", Path("/mnt"), [])
+    with caplog.at_level("INFO"):
+        warn_of_store(settings, replace(known, **dict.fromkeys(lacking, False)))
+    assert len(caplog.messages) == bool(lacking)
+    assert words in caplog.text
+
+
+class UnknownStore(ForwardingStore):
+    """A store of which nothing is known before it is tried."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        known = self._store.capabilities
+        promises = {name: False for name, value in asdict(known).items() if value is True}
+        return replace(known, **promises)
+
+
+def test_all_that_a_probe_finds_is_remembered(tmp_path: Path) -> None:
+    """A second mount treats the store as the first one did."""
+    store, memory = UnknownStore(open_store("memory://")), tmp_path / "conditions.json"
+    first = conditions.probed(store, memory).capabilities
+    assert first.put_conditions
+    assert first.file_over_prefix
+    assert conditions.probed(store, memory).capabilities == first
 
 
 def test_a_probe_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
