@@ -62,7 +62,13 @@ class Directories:
         self._store = store
         self._nursery = nursery
         self.freshness = Freshness(tree, ttl_s=ttl_s, hides=hides)
-        self._mirror = Mirror(tree, self.freshness, defaults=defaults, kernel=kernel)
+        self._mirror = Mirror(
+            tree,
+            self.freshness,
+            defaults=defaults,
+            kernel=kernel,
+            may_overlook=not store.capabilities.file_over_prefix,
+        )
         self._walks = Walks(tree, store, self.freshness, self._mirror)
         self._last_known = LastKnown()
         self.prover = Prover(tree, store, self._mirror, nursery)
@@ -141,10 +147,8 @@ class Directories:
         except (ObjectStoreError, ExceptionGroup) as error:
             log.debug("%r was not listed: %s", directory.path, error)
 
-    async def _probe(self, parent: DirectoryNode, name: str) -> None:
-        """Ask for one name of a directory that is too large to be listed for it."""
-        begun_at, moves = trio.current_time(), self._tree.moves
-        key = parent.prefix + name
+    async def _ask(self, key: str) -> tuple[list[ObjectInfo], list[ObjectInfo]]:
+        """What is under a key, and the first of what is below it."""
         found: list[ObjectInfo] = []
         below: list[ObjectInfo] = []
 
@@ -160,6 +164,15 @@ class Directories:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(head)
             nursery.start_soon(look_below)
+        return found, below
+
+    async def _probe(self, parent: DirectoryNode, name: str) -> None:
+        """Ask for one name of a directory that is too large to be listed for it."""
+        begun_at, moves = trio.current_time(), self._tree.moves
+        key = parent.prefix + name
+        found, below = await self._ask(key)
+        if not found and not below and await self.prover.is_overlooked(parent.children.get(name)):
+            return
         if parent.prefix + name != key or self._tree.has_moved(f"{key}/", since=moves):
             await self._probe(parent, name)  # the directory was moved meanwhile: nothing was learnt
             return
@@ -217,7 +230,7 @@ class Directories:
             and (child.marker is not None or self.freshness.is_fresh(child))
         }
         new = sorted(listing.folders - known)
-        await self.prover.prove_folders(prefix, new[:FOLDERS_PROVEN], listing)
+        await self.prover.prove_folders(directory, prefix, new[:FOLDERS_PROVEN], listing)
 
     async def _prove_known_folders(self, directory: DirectoryNode) -> None:
         """Look again at folders that a listing told, so that those vanish that nothing is in any more."""
@@ -233,7 +246,7 @@ class Directories:
         if (
             walking
             and self._walks.is_walk(directory)
-            and await self._walks.walk(directory, self._ask_for_ours)
+            and await self._walks.walk(directory, self._ask_for_missing)
         ):
             return
         while not await self._list_pages(directory, max_pages=None):
@@ -269,12 +282,16 @@ class Directories:
         directory.large = pages > 1 or token is not None
         self._mirror.merge(directory, listing, complete=token is None)
         if token is None:
-            await self._ask_for_ours(directory, listing)
+            await self._ask_for_missing(directory, listing)
         return True
 
-    async def _ask_for_ours(self, directory: DirectoryNode, listing: Listing) -> None:
-        """Ask for what we wrote lately and the listing lacks: some stores' listings come behind."""
-        missing = [name for name, child in directory.children.items() if listing.may_lag(child)]
+    async def _ask_for_missing(self, directory: DirectoryNode, listing: Listing) -> None:
+        """Ask for what the listing lacks and may be there: some come behind, some overlook what changes."""
+        missing = [
+            name
+            for name, child in directory.children.items()
+            if name in listing.doubted or listing.may_lag(child)
+        ]
         await for_each(missing, lambda name: self._probe(directory, name), at_once=PROVE_AT_ONCE)
 
 

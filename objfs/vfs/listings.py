@@ -25,6 +25,8 @@ class Listing:
     hidden: int = 0
     proven: dict[str, ObjectInfo | None] = field(default_factory=dict)
     """The markers, or that there is none, of folders that were looked at."""
+    doubted: frozenset[str] = frozenset()
+    """Known files that it lacks, but that are to be asked for before they go."""
 
     def add_key(self, prefix: str, info: ObjectInfo) -> None:
         """Count an object directly below the prefix."""
@@ -47,11 +49,13 @@ class Listing:
         """Leave files out of which pages that are still to come, after `last`, may tell a folder."""
         self.files = {name: info for name, info in self.files.items() if f"{prefix}{name}/" <= last}
 
+    def lacks(self, node: Node) -> bool:
+        """Whether it did not tell an entry."""
+        return node.name not in self.files and node.name not in self.folders
+
     def may_lag(self, node: Node) -> bool:
-        """Whether the listing, which lacks an entry, may be older than the entry."""
-        is_seen = node.name in self.files or node.name in self.folders
-        written_at = node.changed_at
-        return not is_seen and written_at <= self.begun_at < written_at + LAG_S
+        """Whether the listing lacks an entry because it is older than that."""
+        return self.lacks(node) and node.changed_at <= self.begun_at < node.changed_at + LAG_S
 
 
 def sort_in(listings: dict[str, Listing], top: str, info: ObjectInfo, begun_at: float) -> None:

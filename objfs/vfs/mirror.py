@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from objfs.vfs.listings import Listing
 
 
+DOUBTED_MAX = 100  # files that one listing lacks
+
+
 class Kernel(Protocol):
     """What the file system may ask of the kernel."""
 
@@ -26,11 +29,14 @@ class Kernel(Protocol):
 class Mirror:
     """Changes the tree as the store tells. Every method is one step without an await."""
 
-    def __init__(self, tree: Tree, freshness: Freshness, *, defaults: Defaults, kernel: Kernel) -> None:
+    def __init__(
+        self, tree: Tree, freshness: Freshness, *, defaults: Defaults, kernel: Kernel, may_overlook: bool
+    ) -> None:
         self._tree = tree
         self._freshness = freshness
         self._defaults = defaults
         self._kernel = kernel
+        self._may_overlook = may_overlook
 
     def merge(self, directory: DirectoryNode, listing: Listing, *, complete: bool) -> None:
         """Put in what a listing told; `complete`: what it lacks is gone."""
@@ -58,12 +64,22 @@ class Mirror:
             self._complete(directory, listing)
 
     def _complete(self, directory: DirectoryNode, listing: Listing) -> None:
-        """There is nothing but what the listing told."""
+        """There is nothing but what the listing told.
+
+        But some listings overlook objects that are being overwritten (see `Prover.is_overlooked`): a few
+        files that are missing are asked for, many were deleted.
+        """
         begun_at = listing.begun_at
-        for name in list(directory.children):
-            seen = name in listing.files or name in listing.folders
-            lags = listing.may_lag(directory.children[name])
-            if not seen and not lags and self.may_update(directory, name, begun_at):
+        lacking = [
+            (name, child)
+            for name, child in directory.children.items()
+            if listing.lacks(child) and not listing.may_lag(child)
+        ]
+        if self._may_overlook:
+            files = [name for name, child in lacking if isinstance(child, FileNode) and not is_ours(child)]
+            listing.doubted = frozenset(files if len(files) <= DOUBTED_MAX else ())
+        for name, _ in lacking:
+            if name not in listing.doubted and self.may_update(directory, name, begun_at):
                 self.vanish(directory, name, begun_at)
         directory.listed_at = directory.told_at = begun_at
         directory.absent = {

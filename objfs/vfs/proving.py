@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 
 from objfs.errors import NotFoundError, ObjectStoreError
 from objfs.store.parallel import for_each
-from objfs.vfs.nodes import DirectoryNode, Node, Tree
+from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+KNOWN_ASKED = 3  # files of a directory of which a listing told nothing
 PROVE_AT_ONCE = 32  # as many requests as a mount has at a time
 STAT_AHEAD = (8, 256)  # first and greatest number of entries proven ahead of the one asked for
 
@@ -69,11 +72,13 @@ class Prover:
         finally:
             self._proving.pop(node).set()
 
-    async def prove_folders(self, prefix: str, names: Iterable[str], listing: Listing) -> None:
+    async def prove_folders(
+        self, directory: DirectoryNode, prefix: str, names: Iterable[str], listing: Listing
+    ) -> None:
         """Look at folders that a listing told, where it may tell such as nothing is in: those it loses."""
 
         async def look_at(name: str) -> None:
-            marker, is_nothing = await self._look_at(f"{prefix}{name}/")
+            marker, is_nothing = await self._look_at(f"{prefix}{name}/", directory.children.get(name))
             if is_nothing:
                 listing.folders.discard(name)
             else:
@@ -81,12 +86,30 @@ class Prover:
 
         await for_each(names, look_at, at_once=PROVE_AT_ONCE)
 
-    async def _look_at(self, key: str) -> tuple[ObjectInfo | None, bool]:
+    async def is_overlooked(self, node: Node | None) -> bool:
+        """Whether a directory below which a listing told nothing still has one of its known files.
+
+        The drives of a MinIO have different versions of an object that is being overwritten: its listings
+        tell none of them then.
+        """
+        if self._store.capabilities.file_over_prefix or not isinstance(node, DirectoryNode):
+            return False
+        files = (child for child in node.children.values() if isinstance(child, FileNode) and child.version)
+        keys = [child.key for child in itertools.islice(files, KNOWN_ASKED)]
+        for key in keys:
+            with suppress(NotFoundError):
+                await self._store.head(key)
+                return True
+        return False
+
+    async def _look_at(self, key: str, node: Node | None) -> tuple[ObjectInfo | None, bool]:
         """What is under the key of a file or directory, and whether there is nothing, below it either."""
         try:
             return await self._store.head(key), False
         except NotFoundError:
-            return None, not key.endswith("/") or await self._is_hollow(key)
+            if not key.endswith("/"):
+                return None, True
+            return None, await self._is_hollow(key) and not await self.is_overlooked(node)
 
     async def _is_hollow(self, prefix: str) -> bool:
         """Whether nothing is below a prefix that has no marker, although a listing told it.
@@ -100,7 +123,7 @@ class Prover:
 
     async def _prove_one(self, node: Node) -> None:
         begun_at, key, moves = trio.current_time(), node.key, self._tree.moves
-        info, is_nothing = await self._look_at(key)
+        info, is_nothing = await self._look_at(key, node)
         parent = node.parent
         if node.key != key or self._tree.has_moved(key, since=moves):
             return  # it was moved meanwhile: nothing was learnt

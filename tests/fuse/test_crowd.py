@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.fuse.conftest import Bucket
 
 PROGRAMS = 6
-STEPS = 3000 if os.environ.get("OBJFS_SOAK") else 250
+STEPS = 3000 if os.environ.get("OBJFS_SOAK") else 150
 FOLDERS = ("a", "a/b", "a/b/c", "d", "d/e")  # each program makes and removes them, as it likes
 SIZES = (0, 10, 5_000, 200_000)  # the last one is beyond what MinIO keeps beside the attributes
 

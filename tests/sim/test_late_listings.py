@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -63,9 +64,12 @@ def _play(
     scene: Callable[[Scene], Awaitable[None]],
     objects: Sequence[str] = OBJECTS,
     options: MountOptions = AT_ONCE,
+    *,
+    file_over_prefix: bool = True,
 ) -> None:
     async def main() -> None:
         store = SimulatedStore(dice=random.Random(1))
+        store.capabilities = replace(store.capabilities, file_over_prefix=file_over_prefix)
         for key in objects:
             store.write_foreign(key, b"theirs")
         async with mounted(store, tmp_path / "cache", options) as mount:
@@ -197,3 +201,31 @@ def test_a_directory_whose_marker_was_made_since_is_removed_with_it(tmp_path: Pa
 
     many = [f"n{number:02}" for number in range(20)]  # the directory is too large to be listed for one name
     _play(tmp_path, scene, ("d/f", *many), MountOptions(delay_s=2.0, parallel_operations=2))
+
+
+@pytest.mark.parametrize("deep", [False, True])  # a listing of the directory, or a walk
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_file_that_a_listing_overlooks_is_asked_for(tmp_path: Path, deep: bool, is_deleted: bool) -> None:
+    """MinIO's listings lack an object that is being overwritten: it neither vanishes nor becomes stale."""
+
+    async def scene(at: Scene) -> None:
+        prefix = "top/3/" if deep else "top/1/"
+        path, listed = f"{prefix}f", at.store.list
+
+        async def overlooking(asked: str, **how: Any) -> ListPage:  # noqa: ANN401  # whatever is asked
+            page = await listed(asked, **how)
+            return replace(page, objects=tuple(info for info in page.objects if info.key != path))
+
+        await at.client.apply(Op("open", path, slot=1))
+        for name in "0123":
+            await at.client.names(f"top/{name}")
+        await trio.sleep(10.0)
+        if is_deleted:
+            at.store.delete_foreign(path)
+        with mock.patch.object(at.store, "list", overlooking):
+            shown = [await at.client.names(f"top/{name}") for name in ("0123" if deep else "1")]
+        assert ("f" in shown[-1]) is not is_deleted
+        if not is_deleted:
+            assert await at.client.apply(Op("read", slot=1, length=10)) == b"theirs"
+
+    _play(tmp_path, scene, file_over_prefix=False)
