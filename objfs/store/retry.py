@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from objfs.errors import CorruptError, ObjectStoreError, PermissionDeniedError
+from objfs.errors import CorruptError, NotFoundError, ObjectStoreError, PermissionDeniedError
 from objfs.store.forward import ForwardingStore, Request, RequestKind
 from objfs.store.stalls import pulsing
 
@@ -136,10 +136,14 @@ class RetryingStore(ForwardingStore):
     def _is_momentary(self, request: Request, error: ObjectStoreError) -> bool:
         """Whether a refusal, final as a rule, may be one of this moment only.
 
-        MinIO denies a write, too, while a DELETE removes the folder that the new object comes to.
+        MinIO denies a write, too, while a DELETE removes the folder that the new object comes to; and it does
+        not find an object, which only who knows of one GETs, while a node of its cluster comes or goes.
         """
-        is_denied = isinstance(error, PermissionDeniedError) and request.kind in _WRITES
-        return is_denied and not self.capabilities.file_over_prefix
+        if isinstance(error, PermissionDeniedError):
+            may_pass = request.kind in _WRITES
+        else:
+            may_pass = isinstance(error, NotFoundError) and request.kind is RequestKind.GET
+        return may_pass and not self.capabilities.file_over_prefix
 
 
 def _is_vain(request: Request, error: ObjectStoreError) -> bool:

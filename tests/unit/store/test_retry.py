@@ -75,6 +75,13 @@ def test_a_denial_of_a_moment_is_not_seen() -> None:
     assert store.get("a/b").data == b"1"
 
 
+def test_an_object_that_is_not_found_for_a_moment_is_read() -> None:
+    """As in a cluster of MinIO of which a node comes or goes."""
+    store = store_of_folders(FakeTime(), {1: Fault(before=NotFoundError), 2: Fault(before=NotFoundError)})
+    store.put("a/b", b"1")
+    assert store.get("a/b").data == b"1"
+
+
 def test_a_lasting_denial_is_raised_soon() -> None:
     time = FakeTime()
     with pytest.raises(PermissionDeniedError):
