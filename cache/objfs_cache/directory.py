@@ -69,21 +69,13 @@ def open_cache_directory(path: Path) -> Iterator[CacheDirectory]:
         raise CacheUnsafeError(f"The cache directory {path} is no directory; remove it.") from error
     except OSError as error:
         raise CacheError(f"The cache directory {path} cannot be made: {error.strerror}.") from error
-    _check_owner(path)
-    try:
-        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise CacheError(f"The cache directory {path} cannot be used: {error.strerror}.") from error
-    try:
-        _lock(lock, path)
+    with _locked(path, os.O_RDWR):
         _check_format(path / "format")
         directory = CacheDirectory(path=path)
         for folder in (directory.blocks_path, directory.staging_path, directory.journal_path.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
         _make_names_durable(path)
         yield directory
-    finally:
-        os.close(lock)
 
 
 @contextmanager
@@ -94,15 +86,21 @@ def peek_cache_directory(path: Path) -> Iterator[CacheDirectory]:
         CacheBusyError, CacheFormatError, CacheUnsafeError: see there.
         CacheError: it cannot be read.
     """
+    with _locked(path, os.O_RDONLY):
+        _read_format(path / "format")
+        yield CacheDirectory(path=path)
+
+
+@contextmanager
+def _locked(path: Path, access: int) -> Iterator[None]:
     try:
         _check_owner(path)
-        lock = os.open(path / "lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        lock = os.open(path / "lock", access | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise CacheError(f"The cache directory {path} cannot be used: {error.strerror}.") from error
     try:
         _lock(lock, path)
-        _read_format(path / "format")
-        yield CacheDirectory(path=path)
+        yield
     finally:
         os.close(lock)
 

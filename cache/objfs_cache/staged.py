@@ -338,16 +338,21 @@ class StagedFile:
 
     def _pwrite(self, offset: int, data: bytes | memoryview) -> None:
         descriptor = self._descriptor()
-        view = memoryview(data)
-        while view:
-            try:
-                written = os.pwrite(descriptor, view, offset)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise NoSpaceError from error
-                raise
-            offset += written
-            view = view[written:]
+        try:
+            write_all(descriptor, data, offset)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpaceError from error
+            raise
+
+
+def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """A disk that becomes full takes the first bytes of a write, and refuses only the next."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        offset += written
+        view = view[written:]
 
 
 def without_folder(error: OSError) -> OSError:

@@ -18,6 +18,7 @@ from objfs.upload.operations import Kind, Operation, State, from_record
 from objfs.upload.order import Order
 from objfs.vfs.attributes import Defaults, decode_options
 from objfs_cache.extents import Extents
+from objfs_cache.staged import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -278,19 +279,11 @@ async def _write_content(
                 else:
                     path = staging_path / f"{layer.file_id:016x}"
                     data = await trio.to_thread.run_sync(_read_exactly, path, low, high)
-                await trio.to_thread.run_sync(_write_all, descriptor, data, low)
+                await trio.to_thread.run_sync(write_all, descriptor, data, low)
             except (OSError, ObjfsError) as error:
                 outcome.complete = False
                 outcome.note = outcome.note or f"zeros where bytes could not be had: {error}"
                 _add_missing(outcome.missing, low, high)
-
-
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
-    """A disk that becomes full takes the first bytes of a write, and refuses only the next."""
-    with memoryview(data) as left:
-        done = 0
-        while done < len(left):
-            done += os.pwrite(descriptor, left[done:], offset + done)
 
 
 def _add_missing(missing: list[tuple[int, int]], start: int, stop: int) -> None:
