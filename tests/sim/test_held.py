@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import random
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from tests.sim.mounting import Caches, Disk, MountOptions, mounted, run
 from tests.sim.store import SimulatedStore, Weather
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
 OBJECTS = {"d/": b"", "d/old": b"O", "f": b"F"}
@@ -189,18 +190,14 @@ def test_a_close_that_could_not_be_journaled_lets_nothing_go(tmp_path: Path, ste
     """The upload stays held back until the journal has what was written."""
 
     async def main() -> None:
-        store = _store()
-        disk = DiskFailingTwice(random.Random(1))
-        with disk.failing():
-            async with mounted(store, Caches(tmp_path).path, MountOptions(delay_s=1.0)) as mount:
-                client = Client(mount.filesystem)
-                await client.apply(Op("create", "g", slot=1))
-                await client.apply(Op("write", slot=1, data=b"G"))
-                disk.at = [step, 2 * step]  # of flush and of release
-                with pytest.raises(OSError, match="journal cannot be written"):
-                    await client.apply(Op("close", slot=1))
-                await trio.sleep(60.0)
-                assert store.objects() == {**OBJECTS, "g": b"G"}
+        async with on_a_failing_disk(tmp_path) as (store, disk, client):
+            await client.apply(Op("create", "g", slot=1))
+            await client.apply(Op("write", slot=1, data=b"G"))
+            disk.at = [step, 2 * step]  # of flush and of release
+            with pytest.raises(OSError, match="journal cannot be written"):
+                await client.apply(Op("close", slot=1))
+            await trio.sleep(60.0)
+            assert store.objects() == {**OBJECTS, "g": b"G"}
 
     run(1, main)
 
@@ -225,22 +222,18 @@ def test_a_length_that_could_not_be_journaled_was_never_set(
     before, content = WRITTEN[written]
 
     async def main() -> None:
-        store = _store()
-        disk = DiskFailingTwice(random.Random(1))
-        with disk.failing():
-            async with mounted(store, Caches(tmp_path).path, MountOptions(delay_s=1.0)) as mount:
-                client = Client(mount.filesystem)
-                for op in (Op("open", "f", slot=1, flags=os.O_RDWR), *before):
-                    await client.apply(op)
-                disk.at = [step]
-                with pytest.raises(OSError, match=r"disk fails|journal cannot be written"):
-                    await client.apply(Op("truncate", "f", length=length))
-                assert (await client.entry("f"))[2] == content
-                await trio.sleep(60.0)
-                assert store.objects() == {**OBJECTS, "f": content}
+        async with on_a_failing_disk(tmp_path) as (store, disk, client):
+            for op in (Op("open", "f", slot=1, flags=os.O_RDWR), *before):
+                await client.apply(op)
+            disk.at = [step]
+            with pytest.raises(OSError, match=r"disk fails|journal cannot be written"):
                 await client.apply(Op("truncate", "f", length=length))
-                await trio.sleep(60.0)
-                assert store.objects()["f"] == content[:length] + bytes(length - len(content[:length]))
+            assert (await client.entry("f"))[2] == content
+            await trio.sleep(60.0)
+            assert store.objects() == {**OBJECTS, "f": content}
+            await client.apply(Op("truncate", "f", length=length))
+            await trio.sleep(60.0)
+            assert store.objects()["f"] == content[:length] + bytes(length - len(content[:length]))
 
     run(1, main)
 
@@ -256,6 +249,17 @@ class DiskFailingTwice(Disk):
         self.at = [count - 1 for count in self.at]
         if 0 in self.at:
             raise OSError(errno.EIO, "the disk fails")
+
+
+@asynccontextmanager
+async def on_a_failing_disk(
+    tmp_path: Path,
+) -> AsyncIterator[tuple[SimulatedStore, DiskFailingTwice, Client]]:
+    """A mount whose cache is on a disk that fails as it is told."""
+    store, disk = _store(), DiskFailingTwice(random.Random(1))
+    with disk.failing():
+        async with mounted(store, Caches(tmp_path).path, MountOptions(delay_s=1.0)) as mount:
+            yield store, disk, Client(mount.filesystem)
 
 
 def _refuse_copies(name: str, key: str) -> None:
