@@ -137,15 +137,26 @@ async def open_session(
         pyfuse3.init(handlers, str(mountpoint), options.as_set())
     except RuntimeError as error:
         raise MountError(f"{mountpoint} cannot be mounted: {error}.") from error
+    library = logging.getLogger("pyfuse3")
+    library.addFilter(_is_news)
     try:
         yield Session(mountpoint)
     finally:
         _close()
+        library.removeFilter(_is_news)
 
 
 def _kernel_version() -> tuple[int, ...]:
     """Major and minor number of the running Linux."""
     return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether pyfuse3 tells more than that somebody unmounted before an answer was there.
+
+    The kernel has forgotten the request by then (fuse_dev_do_write: ENOENT), and nobody waits.
+    """
+    return "fuse_reply_" not in record.msg or record.args != (os.strerror(errno.ENOENT),)
 
 
 def _close() -> None:

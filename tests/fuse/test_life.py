@@ -18,9 +18,11 @@ import pytest
 from objfs.cli import mounts
 from objfs.control.client import connect, wait_for_end
 from tests import servers
+from tests.fuse import proxy as faults
 from tests.fuse.conftest import credentials
 from tests.fuse.gate import Gate
 from tests.fuse.mounting import END_TIMEOUT_S, a_place, mounted
+from tests.fuse.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,6 +206,21 @@ def test_leaving_uploads_what_waits(how: str, bucket: Bucket) -> None:
         assert not is_mounted(mount.path)
         assert bucket.contents() == {"a": b"a" * 100_000}
         assert not mount.socket.exists()
+
+
+def test_an_answer_that_nobody_waits_for_any_more(minio: servers.Server, minio_bucket: Bucket) -> None:
+    with Proxy(minio.host) as proxy:
+        url = minio_bucket.url.replace(minio.host, proxy.host)
+        minio_bucket.store.put("slow", b"slow")
+        with mounted(url, environment=minio_bucket.environment) as mount, ThreadPoolExecutor() as pool:
+            proxy.rule("get", faults.late(2.0))
+            read = pool.submit((mount.path / "slow").read_bytes)
+            wait_until(lambda: proxy.seen["get"] > 0)
+            pid = mount.pid
+            subprocess.run(["umount", "--force", "--lazy", mount.path], check=True)
+            with pytest.raises(OSError, match=r"not connected|aborted"):
+                read.result()
+            assert wait_for_end(pid, END_TIMEOUT_S)
 
 
 def test_sigterm_while_a_file_is_open(file_bucket: Bucket) -> None:
