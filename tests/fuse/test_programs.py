@@ -143,7 +143,7 @@ def test_fio_verifies(minio_bucket: Bucket) -> None:
         for pattern in ("write", "randwrite"):
             run("fio", "--name=job", f"--directory={mount.path}", f"--rw={pattern}", "--bs=16k", "--size=8M",
                 "--numjobs=2", "--verify=crc32c", "--verify_fatal=1", "--ioengine=psync", "--end_fsync=1",
-                "--fallocate=none", "--output=/dev/null")  # fmt: skip
+                "--fallocate=none", "--output=/dev/null", f"--aux-path={mount.place.folder}")  # fmt: skip
 
 
 # -- databases --------------------------------------------------------------------------------------
