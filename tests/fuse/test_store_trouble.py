@@ -59,6 +59,12 @@ def many(minio_bucket: Bucket) -> Bucket:
     return minio_bucket
 
 
+def on_disk(bucket: Bucket, minio: Server) -> Path:
+    """Where MinIO keeps what is in a bucket."""
+    assert minio.disk is not None
+    return minio.disk / bucket.url.removeprefix(f"minio://{minio.host}/").removeprefix("s3://")
+
+
 @pytest.mark.parametrize("kind", ["minio", "s3"])
 def test_folders_that_a_dead_client_left_in_the_store(
     kind: str, request: pytest.FixtureRequest, minio: Server
@@ -66,8 +72,7 @@ def test_folders_that_a_dead_client_left_in_the_store(
     bucket: Bucket = request.getfixturevalue(f"{kind}_bucket")
     for key in ("d/kept/f", "d/other/deep/f", "d/f"):
         bucket.store.put(key, b"x")
-    assert minio.disk is not None
-    top = minio.disk / bucket.url.removeprefix(f"minio://{minio.host}/").removeprefix("s3://") / "d"
+    top = on_disk(bucket, minio) / "d"
     for name in ("n1", "n2/n3", "kept/n4"):  # an upload cut short leaves this when its object is deleted
         (top / name / str(uuid.uuid4())).mkdir(parents=True)
         next((top / name).iterdir()).joinpath("xl.meta.bkp").write_bytes(b"x")
@@ -116,11 +121,10 @@ def test_writes_while_others_empty_the_folder(kind: str, request: pytest.Fixture
 
 def test_attributes_are_not_changed_in_place(minio_bucket: Bucket, minio: Server) -> None:
     """What MinIO overwrites is lost if it is stopped then."""
-    assert minio.disk is not None
     minio_bucket.store.put("small-and-alone", b"x")
     minio_bucket.store.put("large-and-alone", bytes(300_000))
     for name in ("small-and-alone", "large-and-alone"):
-        [file] = minio.disk.rglob(f"{name}/xl.meta")
+        file = on_disk(minio_bucket, minio) / name / "xl.meta"
         before = file.stat().st_ino
         version = minio_bucket.store.head(name).version
         options = PutOptions(metadata={"mode": "33188"})
