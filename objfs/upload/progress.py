@@ -146,8 +146,8 @@ class Progress:
             operation.decision = None  # perhaps it was what the store refused
             operation.error = error
             self._book.write(operation)
+            given_up = supersede(self._book, operation)  # else what follows would wait for nothing
         self._book.running.discard(operation)
-        given_up = supersede(self._book, operation)
         self._book.changed()
         return given_up
 

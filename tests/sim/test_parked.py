@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from objfs_cache.journal import Record
+
 SLOW = Weather(latency_s=(0.5, 1.0))
 LARGE = bytes(range(256)) * 400  # several parts, in the small world
 
@@ -525,5 +527,41 @@ def test_a_refusal_that_the_journal_does_not_take_comes_again(tmp_path: Path) ->
             at.mount.uploader.ledger.unpark()
         assert at.mount.uploader.ledger.unpark() == 1
         assert await at.settle() == {"f": b"theirs 0", "g": b"ours"}
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("what", ["removed", "overwritten", "renamed"])
+def test_what_follows_a_refusal_takes_its_place_when_the_journal_does(tmp_path: Path, what: str) -> None:
+    """It has to be written that what comes later takes the place of what is refused."""
+    write = Journal.write
+    records: list[Record] = []
+    failed: list[Record] = []
+
+    def write_but_once(journal: Journal, record: Record) -> None:
+        if records and not failed:
+            failed.append(record)
+            raise JournalError("The disk is full.")
+        records.append(record)
+        write(journal, record)
+
+    async def scene(at: Scene) -> None:
+        refuse(at, "g")
+        at.store.weather = SLOW
+        await at.write("g", b"ours", new=True)
+        await trio.sleep(2.01)  # on its way now
+        if what == "removed":
+            await at.do("unlink", "g")
+        elif what == "overwritten":
+            await at.write("g", b"ours 2")
+        else:
+            await at.do("rename", "g", "h")
+        with mock.patch.object(Journal, "write", write_but_once):
+            await trio.sleep(1.5)
+        assert failed
+        at.store.before_request = lambda _name, _key: None
+        wanted = {"removed": {}, "overwritten": {"g": b"ours 2"}, "renamed": {"h": b"ours"}}[what]
+        assert await at.settle() == {"f": b"theirs 0", **wanted}
+        assert await parked(at) == []
 
     play(tmp_path, scene)
