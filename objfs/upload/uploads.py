@@ -94,8 +94,9 @@ class Uploads:
         self._on_change = on_change
         self._under_way: dict[str, Upload] = {}
         earlier = [_from_note(number, text) for number, text in journal.notes().items()]
-        unfinished = {from_record(record).token for record in journal.load()} if earlier else set()
-        kept = [one for one in earlier if one.upload_id and one.token in unfinished]
+        unfinished = list(map(from_record, journal.load())) if earlier else []
+        wanted = {(one.token, one.key) for one in unfinished}  # of what has another name now, nobody goes on
+        kept = [one for one in earlier if one.upload_id and (one.token, one.key) in wanted]
         self._kept = {one.key: one for one in kept}
         self._left = [one for one in earlier if self._kept.get(one.key) is not one]
         self._to_do = trio.Event()

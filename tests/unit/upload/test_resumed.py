@@ -189,3 +189,15 @@ def test_the_store_has_forgotten_the_upload(desk: Desk) -> None:
     desk.send(operation)
     assert desk.content() == CONTENTS["plain"]
     assert desk.journal.notes() == {}
+
+
+def test_what_got_another_name_is_not_gone_on_with(desk: Desk) -> None:
+    """A conflict was journaled, and the process killed before it gave the upload up."""
+    operation = desk.operation("plain")
+    desk.multipart.left = GOES_ON
+    with pytest.raises(UnavailableError):
+        desk.send(operation)
+    operation.path = "log.conflict.txt"
+    desk.journal.write(operation.record())
+    uploads = Uploads(ThreadedStore(desk.store), desk.journal, lambda: None)
+    assert uploads.left_over == 1
