@@ -17,8 +17,8 @@ import diskcache
 
 from objfs_cache.blocks_files import BlockFiles
 from objfs_cache.blocks_format import empty, prepare, set_clean_mark, take_clean_mark
-from objfs_cache.blocks_rows import BlockRows, is_corrupt, is_sound
-from objfs_cache.directory import CacheFormatError
+from objfs_cache.blocks_rows import BlockRows, block_key, block_tag, is_corrupt, is_helped_anew, is_sound
+from objfs_cache.directory import CacheError, CacheFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,7 +83,7 @@ class BlockCache:
 
     def get_many(self, object_id: str, indexes: Sequence[int]) -> list[bytes | None]:
         """Several blocks, each verified, None where missing: one call for a run of blocks."""
-        keys = [_key(object_id, index) for index in indexes]
+        keys = [block_key(object_id, index) for index in indexes]
         nothing: list[StoredBlock | None] = [None] * len(keys)
         found = self._locked(lambda rows: rows.find_many(keys), nothing)
         blocks = [
@@ -100,7 +100,7 @@ class BlockCache:
         if not self._lock.acquire(blocking=False):
             return True
         try:
-            return not self._is_closed and self._rows.has_tag(_tag(object_id))
+            return not self._is_closed and self._rows.has_tag(block_tag(object_id))
         except sqlite3.Error:
             return True
         finally:
@@ -117,7 +117,9 @@ class BlockCache:
         try:
             if self._make_room(sum(len(data) for _, _, data in blocks)):
                 for object_id, index, data in blocks:
-                    stored.append((_tag(object_id), _key(object_id, index), self._files.write(data)))
+                    stored.append(
+                        (block_tag(object_id), block_key(object_id, index), self._files.write(data))
+                    )
                 is_done = self._locked(lambda rows: self._insert(rows, stored), False)
         except OSError as error:
             _LOG.debug("blocks not cached: %s", error)
@@ -129,18 +131,18 @@ class BlockCache:
 
     def drop(self, object_id: str) -> None:
         """Remove every block of an object."""
-        self._locked(lambda rows: rows.delete_tagged(_tag(object_id)), 0)
+        self._locked(lambda rows: rows.delete_tagged(block_tag(object_id)), 0)
 
     def held(self, object_id: str) -> dict[int, int]:
         """Blocks of an object that are here, unread: index -> bytes."""
         nothing: list[tuple[bytes, int]] = []
-        tag = _tag(object_id)
+        tag = block_tag(object_id)
         found = self._locked(lambda rows: rows.sizes(tag), nothing)
         return {int(key[len(tag) + 1 :]): size for key, size in found}
 
     def touch(self, object_id: str) -> None:
         """Make an object's blocks the newest, so that they are the last to be given up."""
-        self._locked(lambda rows: rows.touch(_tag(object_id), time.time()), None)
+        self._locked(lambda rows: rows.touch(block_tag(object_id), time.time()), None)
 
     def pin(self, object_ids: Iterable[str], *, keep_others: bool) -> None:
         """Never give up blocks of these objects, those here and those to come; survives restarts.
@@ -149,7 +151,7 @@ class BlockCache:
             object_ids: what is pinned from now on.
             keep_others: what was pinned so far stays so.
         """
-        tags = frozenset(_tag(one) for one in object_ids)
+        tags = frozenset(block_tag(one) for one in object_ids)
 
         def change(rows: BlockRows) -> None:
             before = rows.pinned_tags()
@@ -164,7 +166,7 @@ class BlockCache:
 
     def is_pinned(self, object_id: str) -> bool:
         """Whether blocks of an object are never given up."""
-        return _tag(object_id) in self._pinned
+        return block_tag(object_id) in self._pinned
 
     def pinned_bytes(self) -> int:
         """Bytes of all pinned blocks."""
@@ -330,7 +332,7 @@ class BlockCache:
             empty(self._directory)
             try:
                 self._rows = _open_rows(self._directory, self._limit_bytes)
-            except OSError as error:
+            except (CacheError, OSError) as error:
                 _LOG.debug("block cache is off: %s", error)
                 self._is_closed = True
 
@@ -358,6 +360,7 @@ def open_block_cache(
 
     Raises:
         CacheFormatError: a newer format, or not a block cache.
+        CacheError: its database cannot be opened now, or not at all.
         OSError: the directory cannot be used.
     """
     prepare(directory)
@@ -376,22 +379,16 @@ def open_block_cache(
         cache.close()
 
 
-def _tag(object_id: str) -> bytes:
-    return object_id.encode("utf-8", "surrogatepass")
-
-
-def _key(object_id: str, index: int) -> bytes:
-    return b"%s:%d" % (_tag(object_id), index)
-
-
 def _open_rows(directory: Path, limit_bytes: int) -> BlockRows:
-    """Open the database, beginning anew with an empty cache if it cannot be read."""
+    """Open the database, beginning anew with an empty cache if that helps."""
     try:
         return BlockRows(directory, limit_bytes)
-    except (sqlite3.Error, diskcache.Timeout, ValueError, TypeError):
+    except (sqlite3.Error, diskcache.Timeout, ValueError, TypeError) as error:
+        if isinstance(error, (sqlite3.Error, diskcache.Timeout)) and not is_helped_anew(error):
+            raise CacheError(f"The block cache in {directory} cannot be opened: {error}.") from error
         _LOG.info("block cache in %s cannot be read: begun anew", directory)
     empty(directory)
     try:
         return BlockRows(directory, limit_bytes)
     except (sqlite3.Error, diskcache.Timeout) as error:
-        raise OSError(f"no block cache can be kept in {directory}: {error}") from error
+        raise CacheError(f"No block cache can be kept in {directory}: {error}.") from error

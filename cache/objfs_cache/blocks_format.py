@@ -29,7 +29,7 @@ def prepare(directory: Path) -> None:
     try:
         if os.fstat(fd).st_uid != os.geteuid():
             raise PermissionError(f"{directory} belongs to somebody else")
-        if not _has_format(directory):
+        if not has_format(directory):
             foreign = set(os.listdir(fd)) - _OWN_NAMES
             if foreign:
                 raise CacheFormatError(f"{directory} is no block cache: it holds {min(foreign)!r}")
@@ -65,8 +65,12 @@ def empty(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _has_format(directory: Path) -> bool:
-    """Whether there is a format file of ours; an older format counts as none, the cache begins anew."""
+def has_format(directory: Path) -> bool:
+    """Whether there is a format file of ours; an older format counts as none, the cache begins anew.
+
+    Raises:
+        CacheFormatError: it is a newer one, or nothing of ours.
+    """
     try:
         text = (directory / _FORMAT_NAME).read_text("ascii", errors="replace")
     except FileNotFoundError:

@@ -39,6 +39,8 @@ _PRAGMAS = ("PRAGMA journal_mode = wal", "PRAGMA synchronous = 0", "PRAGMA mmap_
 # Primary result codes that tell of the file's content (sqlite.org/rescode.html); ERROR: a table is missing.
 # Full, busy and I/O errors tell nothing of it: they cost the operation, not the cache.
 _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+# On a full disk, or with a bad sector in it, nothing else could be opened: clean data makes way for changes.
+_HELPED_CODES = _CORRUPT_CODES | {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 
 
 class _RowsOnly(diskcache.Disk):  # type: ignore[misc]  # diskcache ships no types
@@ -62,8 +64,7 @@ class _RowsOnly(diskcache.Disk):  # type: ignore[misc]  # diskcache ships no typ
         return value.length, MODE_BINARY, value.filename, _SEAL.pack(value.crc, value.length)
 
     def fetch(self, mode: int, filename: str, value: bytes, read: bool) -> StoredBlock:
-        crc, length = _SEAL.unpack(value)
-        return StoredBlock(filename, crc, length)
+        return unpack_block(filename, value)
 
     def remove(self, file_path: str) -> None:
         self.doomed.append(file_path)
@@ -244,6 +245,22 @@ def _take_until(rows: Sequence[Any], need_bytes: int) -> list[Any]:
     return taken
 
 
+def block_tag(object_id: str) -> bytes:
+    """The tag of all rows of an object."""
+    return object_id.encode("utf-8", "surrogatepass")
+
+
+def block_key(object_id: str, index: int) -> bytes:
+    """The key of one row."""
+    return b"%s:%d" % (block_tag(object_id), index)
+
+
+def unpack_block(filename: str, value: bytes) -> StoredBlock:
+    """A block as its row tells of it. Raises struct.error."""
+    crc, length = _SEAL.unpack(value)
+    return StoredBlock(filename, crc, length)
+
+
 def is_sound(directory: Path) -> bool:
     """Whether SQLite finds the database's structure in order. Has a connection of its own: delays nobody."""
     with contextlib.closing(sqlite3.connect(directory / DBNAME, timeout=10)) as connection:
@@ -255,5 +272,14 @@ def is_sound(directory: Path) -> bool:
 
 def is_corrupt(error: sqlite3.Error) -> bool:
     """Whether SQLite says that the file is no database of ours."""
+    return _primary_code(error) in _CORRUPT_CODES
+
+
+def is_helped_anew(error: Exception) -> bool:
+    """Whether a database that could not be opened could be if it were empty."""
+    return _primary_code(error) in _HELPED_CODES
+
+
+def _primary_code(error: Exception) -> int | None:
     code: int | None = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _CORRUPT_CODES
+    return None if code is None else code & 0xFF

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sqlite3
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 FORMAT_VERSION = 1  # FORMAT.md describes it
 
@@ -112,6 +113,27 @@ def fsync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def connect_to_read(database: Path) -> sqlite3.Connection:
+    """A connection that changes nothing.
+
+    Readers of a log share a file, which cannot be made on a disk that is full or read-only. Without a log,
+    which goes when a mount ends well, there is nothing to share.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+    """
+    uri, log = f"{database.absolute().as_uri()}?mode=ro", Path(f"{database}-wal")
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        if log.exists() and log.stat().st_size:
+            raise
+        connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, check_same_thread=False)
+    return connection
 
 
 def replace_durably(path: Path, data: bytes) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from objfs_cache.directory import CacheError, CacheFormatError, fsync_directory
+from objfs_cache.directory import CacheError, CacheFormatError, connect_to_read, fsync_directory
 from objfs_cache.staged import StagedContent, StagedState
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def peek_journal(path: Path) -> list[Record]:
     if not path.exists():
         return []
     try:
-        with closing(_connect_to_read(path)) as connection:
+        with closing(connect_to_read(path)) as connection:
             _check_version(connection, path)
             boot_id = connection.execute("SELECT value FROM meta WHERE name = 'boot_id'").fetchone()
             rows = connection.execute("SELECT * FROM operation ORDER BY seq").fetchall()
@@ -268,31 +268,13 @@ def peek_notes(path: Path) -> list[str]:
     if not path.exists():
         return []
     try:
-        with closing(_connect_to_read(path)) as connection:
+        with closing(connect_to_read(path)) as connection:
             _check_version(connection, path)
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'note'").fetchone():
                 return []  # of an older version
             return [str(row[0]) for row in connection.execute("SELECT text FROM note ORDER BY number")]
     except sqlite3.Error as error:
         raise JournalError(f"The journal {path} cannot be read: {error}.") from error
-
-
-def _connect_to_read(path: Path) -> sqlite3.Connection:
-    """A connection that changes nothing.
-
-    Readers of a log share a file, which cannot be made on a disk that is full or read-only. Without a log,
-    which goes when a mount ends well, there is nothing to share.
-    """
-    uri, log = f"{path.absolute().as_uri()}?mode=ro", Path(f"{path}-wal")
-    connection = sqlite3.connect(uri, uri=True)
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        if log.exists() and log.stat().st_size:
-            raise
-        connection = sqlite3.connect(f"{uri}&immutable=1", uri=True)
-    return connection
 
 
 def _after_power_loss(record: Record) -> Record:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.app.local import as_mount_errors, open_blocks, open_changes
+from objfs.app.local import as_mount_errors, open_changes
 from objfs.app.stores import UPLOAD_POLICY, open_driver, upload_settings
 from objfs.control.remount import rates_of
 from objfs.control.values import DrainProgress, drain_progress
@@ -20,6 +20,7 @@ from objfs.store.retry import RetryingStore
 from objfs.store.threads import ThreadedStore
 from objfs.upload.observer import NoObserver
 from objfs.upload.uploader import load_operations, open_uploader
+from objfs_cache.blocks_peek import peek_block_cache
 from objfs_cache.directory import open_cache_directory
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ async def _flush(settings: MountSettings, on_progress: Callable[[DrainProgress],
         limited = PacingStore(LimitingStore(driver, max_requests=settings.max_requests), traffic)
         store = ThreadedStore(RetryingStore(limited, UPLOAD_POLICY))
         uploads = await upload_settings(settings, driver, delay_s=0.0)
-        blocks = stack.enter_context(open_blocks(directory, settings))
+        blocks = stack.enter_context(peek_block_cache(directory.blocks_path))
         async with (
             open_reader(store, blocks, memory_limit_bytes=settings.memory_limit_bytes) as reader,
             open_uploader(store, journal, uploads) as uploader,

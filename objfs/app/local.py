@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
     from objfs.config import MountSettings
     from objfs_cache.directory import CacheDirectory
-
-log = logging.getLogger(__name__)
 
 FREE_DISK_FRACTION = 0.05  # left for everybody else on the machine
 
@@ -43,24 +40,6 @@ def open_local(directory: CacheDirectory, settings: MountSettings) -> Iterator[L
         open_changes(directory, settings) as (journal, staging),
     ):
         yield Local(blocks=blocks, journal=journal, staging=staging)
-
-
-@contextmanager
-def open_blocks(directory: CacheDirectory, settings: MountSettings) -> Iterator[BlockCache | None]:
-    """Cached blocks, for who can do without: None if they cannot be opened, on a full disk for instance."""
-    with ExitStack() as stack:
-        try:
-            blocks = stack.enter_context(
-                open_block_cache(
-                    directory.blocks_path,
-                    limit_bytes=settings.cache_size_bytes,
-                    floor_fraction=FREE_DISK_FRACTION,
-                )
-            )
-        except (CacheError, OSError) as error:
-            log.warning("cached blocks cannot be used: %s", error)
-            blocks = None
-        yield blocks
 
 
 @contextmanager

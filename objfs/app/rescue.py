@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.app.local import as_mount_errors, open_blocks
+from objfs.app.local import as_mount_errors
 from objfs.app.stores import store_options
 from objfs.control.rescue import Candidate, Rescued, base_id, find_candidates, read_mounted, rescue
 from objfs.errors import MountError
@@ -17,6 +17,7 @@ from objfs.store.registry import open_store
 from objfs.store.retry import RetryingStore, RetryPolicy
 from objfs.store.threads import ThreadedStore
 from objfs.store.urls import StoreUrl
+from objfs_cache.blocks_peek import peek_block_cache
 from objfs_cache.directory import CacheDirectory, peek_cache_directory
 from objfs_cache.journal import peek_journal
 
@@ -46,7 +47,7 @@ async def _rescue(settings: MountSettings, folder: Path, everything: bool) -> li
             return []
         url = StoreUrl.parse(settings.url)
         driver = stack.enter_context(closing(open_store(url, store_options(settings))))
-        blocks = stack.enter_context(open_blocks(directory, settings))
+        blocks = stack.enter_context(peek_block_cache(directory.blocks_path))
         store = ThreadedStore(RetryingStore(driver, RESCUE_POLICY))
         reader = await stack.enter_async_context(
             open_reader(store, blocks, memory_limit_bytes=settings.memory_limit_bytes)

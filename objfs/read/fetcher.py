@@ -30,9 +30,8 @@ from objfs.store.values import MIB, Version
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from objfs.read.values import Source
+    from objfs.read.values import DiskBlocks, Source
     from objfs.store.protocol import AsyncObjectStore
-    from objfs_cache.blocks import BlockCache
 
 # Loads from the disk cache at once. In threads, a run of blocks per call: 1.1 GB/s each, and a slow disk
 # stops nobody; the hop costs 100 us beside 200 us for reading and verifying one block.
@@ -60,7 +59,7 @@ class Fetcher:
     def __init__(
         self,
         store: AsyncObjectStore,
-        cache: BlockCache | None,
+        cache: DiskBlocks | None,
         nursery: trio.Nursery,
         *,
         memory_limit_bytes: int,

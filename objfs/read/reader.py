@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from objfs.read.memory import Buffer, Chunk
+    from objfs.read.values import DiskBlocks
     from objfs.store.protocol import AsyncObjectStore
-    from objfs_cache.blocks import BlockCache
 
 # Measured for 128 / 256 / 512 / 1024 KiB, the best of three. Cold sequential reading: the same (GETs are
 # larger than blocks). Sequential from the disk cache: 1.0 / 1.1 / 1.5 / 1.3. Random 4 KiB from the disk
@@ -175,7 +175,7 @@ class Reader:
 @contextlib.asynccontextmanager
 async def open_reader(
     store: AsyncObjectStore,
-    cache: BlockCache | None,
+    cache: DiskBlocks | None,
     *,
     memory_limit_bytes: int,
     read_ahead_bytes: int = READ_AHEAD_BYTES,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from objfs.read.memory import Chunk
-    from objfs_cache.blocks import BlockCache
+    from objfs.read.values import DiskBlocks
 
 BATCH_BYTES = 4 * MIB  # one transaction and one thread call (0.1 ms) for 5 ms of writing
 BATCH_CHUNKS = 128  # small objects: rows are locked for some 5 ms
@@ -27,7 +27,7 @@ class Saver:
     """
 
     def __init__(
-        self, cache: BlockCache, *, block_bytes: int, limit_bytes: int, unpinned: Callable[[], None]
+        self, cache: DiskBlocks, *, block_bytes: int, limit_bytes: int, unpinned: Callable[[], None]
     ) -> None:
         self._cache = cache
         self._block_bytes = block_bytes

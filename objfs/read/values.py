@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from objfs.store.values import Version
+
+
+class DiskBlocks(Protocol):
+    """What a reader needs of the disk cache; methods block, but for `may_hold`."""
+
+    def get_many(self, object_id: str, indexes: Sequence[int]) -> list[bytes | None]:
+        """Several blocks, None where missing."""
+        ...
+
+    def may_hold(self, object_id: str) -> bool:
+        """False if it surely holds no block of an object."""
+        ...
+
+    def put_batch(self, blocks: Sequence[tuple[str, int, bytes | memoryview]]) -> bool:
+        """Keep blocks (object id, index, bytes); False if they were dropped."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from objfs.app.flush import FromCache
 from objfs.read.reader import open_reader
 from objfs.store.values import KIB
 from objfs.upload.uploader import UploadSettings, load_operations, open_uploader
-from objfs_cache.blocks import open_block_cache
+from objfs_cache.blocks_peek import peek_block_cache
 from objfs_cache.directory import open_cache_directory
 from objfs_cache.journal import open_journal
 from objfs_cache.staging import open_staging
@@ -40,7 +40,7 @@ async def flush(store: SimulatedStore, cache: Path) -> None:
             referenced=[one.staged.file_id for one in journal.load() if one.staged is not None],
             journal=journal,
         ) as staging,
-        open_block_cache(directory.blocks_path, limit_bytes=1 << 24, floor_fraction=0.0) as blocks,
+        peek_block_cache(directory.blocks_path) as blocks,
     ):
         async with (
             open_reader(store, blocks, memory_limit_bytes=1024 * KIB, block_bytes=4 * KIB) as reader,

@@ -166,9 +166,9 @@ def test_read_where_no_file_can_be_made(tmp_path: Path, monkeypatch: pytest.Monk
         shutil.copytree(ended, killed)
     connect = sqlite3.connect
 
-    def hindered(name: str, *, uri: bool) -> sqlite3.Connection:
+    def hindered(name: str, *, uri: bool, check_same_thread: bool) -> sqlite3.Connection:
         factory = sqlite3.Connection if "immutable=1" in name else OnAFullDisk
-        return connect(name, uri=uri, factory=factory)
+        return connect(name, uri=uri, check_same_thread=check_same_thread, factory=factory)
 
     monkeypatch.setattr(sqlite3, "connect", hindered)
     assert peek_journal(ended / "j") == [row(1)]
