@@ -25,6 +25,7 @@ from objfs.read.saving import BATCH_BYTES, Saver
 from objfs.read.tables import DecodingStore
 from objfs.read.window import MAX_PART_BYTES
 from objfs.store.stalls import pulsing
+from objfs.store.threads import in_thread
 from objfs.store.values import MIB, Version
 
 if TYPE_CHECKING:
@@ -237,9 +238,7 @@ class Fetcher:
         assert self._cache is not None  # noqa: S101  # for the type checker: _run asks
         source = fetch.source
         indexes = range(fetch.first, fetch.stop)
-        found = await trio.to_thread.run_sync(
-            self._cache.get_many, source.object_id, indexes, limiter=self._disk_threads
-        )
+        found = await in_thread(self._cache.get_many, source.object_id, indexes, limiter=self._disk_threads)
         # A block of another length is no block of ours (the block size was changed): a miss.
         good = {
             index: data

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import trio
-
 from objfs.errors import StaleVersionError
+from objfs.store.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,5 +36,5 @@ async def salvage(
                     data = await read_below(low, high)
                 except StaleVersionError:
                     continue
-                await trio.to_thread.run_sync(staged.write_bytes, low, data)
+                await in_thread(staged.write_bytes, low, data)
                 staged.mark_filled(low, high - low)

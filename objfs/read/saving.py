@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from objfs.store.threads import NoThreadError, in_thread
 from objfs.store.values import MIB
 
 if TYPE_CHECKING:
@@ -74,11 +75,13 @@ class Saver:
                 return
             try:
                 with trio.CancelScope(shield=True):  # a thread cannot be stopped: what was taken is saved
-                    await trio.to_thread.run_sync(
+                    await in_thread(
                         self._cache.put_batch,
                         [block for chunk in batch for block in self._blocks(chunk)],
                         limiter=self._thread,
                     )
+            except NoThreadError:
+                self.dropped_blocks += sum(len(self._blocks(chunk)) for chunk in batch)
             finally:
                 for chunk in batch:
                     chunk.pins -= 1

@@ -15,6 +15,7 @@ from objfs.codec.frames import decode_frames
 from objfs.codec.remote import Tail, fetch_stored, fetch_tail
 from objfs.codec.values import frame_bytes
 from objfs.errors import CorruptError
+from objfs.store.threads import in_thread
 from objfs.store.values import KIB, MIB
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class DecodingStore:
         else:
             self._requested()
             data = await fetch_stored(self._store, source.key, source.version, low, high)
-        return await trio.to_thread.run_sync(_decode, data, tail, frames, start, stop, limiter=self._threads)
+        return await in_thread(_decode, data, tail, frames, start, stop, limiter=self._threads)
 
     def _is_large(self, table: SeekTable, frames: range, source: Source) -> bool:
         """Whether frames take more memory than was reckoned with: such come one at a time.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import trio
 
+from objfs.errors import UnavailableError
 from objfs.store.protocol import DEFAULT_PUT
 from objfs.store.values import ANY
 
@@ -31,10 +33,46 @@ if TYPE_CHECKING:
     )
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 # Most threads of a kind: wrappers keep few requests moving at a time, but any number may have stalled.
 READ_THREADS = METADATA_THREADS = 256
 WRITE_THREADS = 64
+
+
+async def in_thread(
+    call: Callable[[*Ts], T],
+    *args: *Ts,
+    abandon_on_cancel: bool = False,
+    limiter: trio.CapacityLimiter | None = None,
+) -> T:
+    """`trio.to_thread.run_sync`, but that no thread can be started is an error like any other of the machine.
+
+    A user, or a container, may have only so many of them.
+
+    Raises:
+        NoThreadError: not now.
+    """
+    is_begun = False
+
+    def begin() -> T:
+        nonlocal is_begun
+        is_begun = True
+        return call(*args)
+
+    try:
+        return await trio.to_thread.run_sync(begin, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+    except RuntimeError as error:
+        if is_begun:
+            raise
+        raise NoThreadError from error
+
+
+class NoThreadError(OSError):
+    """The machine lets us start no more threads now (pthread_create(3), EAGAIN)."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ENOMEM, "no thread can be started")  # EAGAIN is no errno of a file's
 
 
 class _Lane:
@@ -45,7 +83,10 @@ class _Lane:
 
     async def run(self, call: Callable[[], T]) -> T:
         # A cancelled caller leaves at once; the request itself ends at its own timeout, in its thread.
-        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter)
+        try:
+            return await in_thread(call, abandon_on_cancel=True, limiter=self._limiter)
+        except NoThreadError as error:
+            raise UnavailableError(f"The store cannot be asked: {error.strerror}.") from error
 
 
 class ThreadedStore:

@@ -10,6 +10,7 @@ import trio
 from objfs.codec.frames import decode_frames
 from objfs.codec.remote import Tail, fetch_stored, fetch_tail
 from objfs.errors import StaleVersionError
+from objfs.store.threads import in_thread
 from objfs.store.values import MIB
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Content:
     async def read(self, start: int, stop: int) -> bytes:
         """Bytes [start, stop)."""
         with self.staged.pinned():
-            data = await trio.to_thread.run_sync(self.staged.read, start, stop - start)
+            data = await in_thread(self.staged.read, start, stop - start)
         holes = self.holes(start, stop)
         if not holes:
             return data
@@ -70,7 +71,7 @@ class Content:
         table = await self.base_table()
         frames = table.covering(start, stop)
         stored = await fetch_stored(self._store, key, version, *table.stored_at(frames))
-        return await trio.to_thread.run_sync(_decode, stored, table, frames, start, stop)
+        return await in_thread(_decode, stored, table, frames, start, stop)
 
     async def base_table(self) -> SeekTable:
         """The seek table of a compressed base, fetched once."""
@@ -86,7 +87,7 @@ class Content:
         digest = hashlib.sha256()
         for start in range(0, self.length, HASH_BYTES):
             data = await self.read(start, min(start + HASH_BYTES, self.length))
-            await trio.to_thread.run_sync(digest.update, data)
+            await in_thread(digest.update, data)
         return digest.hexdigest()
 
 

@@ -10,7 +10,6 @@ import trio
 
 from objfs.errors import (
     NotFoundError,
-    ObjectStoreError,
     PermissionDeniedError,
     PreconditionFailedError,
     first_error,
@@ -70,8 +69,12 @@ class Executor:
                 await self._delete(batch)
             else:
                 await self._attempt(batch[0])
-        except JournalError as error:
-            log.error("done, but not to be noted: %s", error)
+        except Exception as group:  # nothing may end the loop
+            error = first_error(group)
+            if isinstance(error, JournalError):
+                log.error("done, but not to be noted: %s", error)
+            else:
+                log.error("failed by a bug", exc_info=group)
             for operation in batch:
                 if operation.state is State.SENT:  # done again later: every request may be repeated
                     self._progress.retry_later(operation, trio.current_time() + back_off_s(3), str(error))
@@ -163,7 +166,7 @@ class Executor:
             answer = await self._store.delete(keys) if keys else []
         except Exception as group:  # sorted out below
             error = first_error(group)
-            if not isinstance(error, ObjectStoreError):
+            if isinstance(error, JournalError) or not isinstance(error, Exception):
                 raise
             left = [one for one in batch if one.state is State.SENT]  # nobody is told twice
             middle = len(left) // 2

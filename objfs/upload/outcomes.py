@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 QUICK_ATTEMPTS = 3  # answers to a condition that was settled since are not waited for, unless they go on
 REFUSALS = (PermissionDeniedError, InvalidRequestError, NotSupportedError, QuotaExceededError)
+WANTS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # there may be more soon
 WITH_TOKEN = (Kind.PUT, Kind.MARKER, Kind.SET)  # one object tells whether they took effect
 
 
@@ -231,4 +232,4 @@ def _is_damage(error: Exception) -> bool:
     """Whether the local disk failed us, for good."""
     if isinstance(error, EOFError):  # a staged file is shorter than it was
         return True
-    return isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE)
+    return isinstance(error, OSError) and error.errno not in WANTS

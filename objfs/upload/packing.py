@@ -17,6 +17,7 @@ from objfs.codec.frames import FrameEncoder
 from objfs.codec.remote import fetch_stored
 from objfs.codec.table import SeekTable
 from objfs.codec.values import DEFAULT_LEVEL, Frame, frame_bytes
+from objfs.store.threads import in_thread
 from objfs.store.values import MIB
 from objfs.upload.parts import COPY_PART_BYTES, SINGLE_PUT_BYTES, cut_range, part_size, plan_patch
 from objfs.upload.segments import Segment, cut_at_multiples, plan_segments
@@ -147,9 +148,7 @@ class Packer:
             await content.read(at, min(at + SAMPLE_BYTES, content.length))
             for at in sample_offsets(content.length)
         ]
-        stored = await trio.to_thread.run_sync(
-            _compressed_bytes, samples, compression.level, limiter=self._threads
-        )
+        stored = await in_thread(_compressed_bytes, samples, compression.level, limiter=self._threads)
         return saves_enough(compression, sum(map(len, samples)), stored)
 
     async def _encode(
@@ -166,9 +165,7 @@ class Packer:
 
         async def encode(stretch: _Stretch, low: int, high: int) -> None:
             data = await content.read(low, high)
-            stretch.data, stretch.frames = await trio.to_thread.run_sync(
-                _encode, data, low, packed, limiter=self._threads
-            )
+            stretch.data, stretch.frames = await in_thread(_encode, data, low, packed, limiter=self._threads)
             self._on_bytes(high - low)
             stretch.done.set()
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import trio
-
+from objfs.store.threads import in_thread
 from objfs.upload.bases import inherit, moved_path, rebase
 from objfs.upload.operations import NOTHING, Base, Kind, Operation, State
 from objfs.upload.pacing import COMPANY_S
@@ -89,7 +88,7 @@ class Progress:
         journal = self._book.journal
         position = max(operation.position for operation in batch)
         if not journal.is_durable_to(position):
-            await trio.to_thread.run_sync(journal.sync, position)
+            await in_thread(journal.sync, position)
 
     def save(self, operation: Operation) -> None:
         """Journal the fields that the executor changed."""

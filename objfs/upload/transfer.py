@@ -13,6 +13,7 @@ from zstandard import ZSTD_VERSION
 from objfs.codec.marks import content_version, marked
 from objfs.errors import CorruptError, NotFoundError, PreconditionFailedError
 from objfs.store.protocol import copied_options
+from objfs.store.threads import in_thread
 from objfs.store.values import ANY, MIB, ByteRange, Condition, FileSlice, Part, PutOptions, Version
 from objfs.upload.content import Content
 from objfs.upload.lookups import find_ours
@@ -251,7 +252,7 @@ class Transfer:
                 for low in range(first, last, FILL_BYTES):
                     high = min(low + FILL_BYTES, last)
                     data = await content.read_base(low, high)
-                    await trio.to_thread.run_sync(staged.write_bytes, low, data)
+                    await in_thread(staged.write_bytes, low, data)
                     staged.mark_filled(low, high - low)
 
     # -- in parts -----------------------------------------------------------------------------------

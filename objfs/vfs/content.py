@@ -12,6 +12,7 @@ import trio
 from objfs.errors import StaleVersionError
 from objfs.read.salvage import salvage
 from objfs.read.values import Source, object_name
+from objfs.store.threads import in_thread
 from objfs.store.values import MIB, Version
 from objfs.upload.operations import State
 
@@ -100,7 +101,7 @@ class Contents:
                 if len(data) <= INLINE_BYTES:
                     layer.write_bytes(offset, data)
                 else:
-                    await trio.to_thread.run_sync(layer.write_bytes, offset, data)
+                    await in_thread(layer.write_bytes, offset, data)
             except OSError:
                 layer.take_back(offset, len(data))
                 raise
@@ -206,7 +207,7 @@ class Contents:
                 layer.write_bytes(start, data[start:stop])
             synced, changes = layer.synced, layer.changes
             if synced:  # what a program has synced stays so
-                await trio.to_thread.run_sync(layer.sync_data)
+                await in_thread(layer.sync_data)
             if _lacking(node) is not layer or layer.changes != changes:
                 return False
             for start, stop in holes:
@@ -339,4 +340,4 @@ def _resolve(
 async def _read_layer(layer: StagedFile, offset: int, length: int) -> bytes:
     if length <= INLINE_BYTES:
         return layer.read(offset, length)
-    return await trio.to_thread.run_sync(layer.read, offset, length)
+    return await in_thread(layer.read, offset, length)

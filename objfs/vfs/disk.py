@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from objfs.store.threads import NoThreadError, in_thread
 from objfs.store.values import MIB
 from objfs_cache.staged import NoSpaceError
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
     from objfs_cache.blocks import BlockCache
     from objfs_cache.staging import Staging
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -32,14 +36,20 @@ class DiskShare:
         """Delete staged files that have served, and clean blocks while all is too much, until cancelled."""
         while True:
             await trio.sleep(LOOK_EVERY_S)
-            if self._staging.has_doomed:
-                await trio.to_thread.run_sync(self._staging.sweep)
-            if self._blocks is None:
-                continue
-            clean_bytes = self._blocks.stats().bytes
-            over_bytes = self._staging.used_bytes + clean_bytes - self._staging.budget_bytes
-            if clean_bytes and over_bytes > 0:
-                await trio.to_thread.run_sync(self._blocks.give_up, min(over_bytes, clean_bytes))
+            try:
+                await self._tidy()
+            except NoThreadError as error:
+                log.warning("what has served is deleted later: %s", error.strerror)
+
+    async def _tidy(self) -> None:
+        if self._staging.has_doomed:
+            await in_thread(self._staging.sweep)
+        if self._blocks is None:
+            return
+        clean_bytes = self._blocks.stats().bytes
+        over_bytes = self._staging.used_bytes + clean_bytes - self._staging.budget_bytes
+        if clean_bytes and over_bytes > 0:
+            await in_thread(self._blocks.give_up, min(over_bytes, clean_bytes))
 
     async def with_room(self, need_bytes: int, step: Callable[[], Awaitable[T]]) -> T:
         """What a step returns, which is taken again from its beginning if room had to be made for it.
@@ -59,4 +69,4 @@ class DiskShare:
         if self._blocks is None or self._staging.used_bytes + need_bytes > self._staging.budget_bytes:
             return False
         wanted = max(need_bytes, RELIEF_BYTES)
-        return await trio.to_thread.run_sync(self._blocks.give_up, wanted) > 0
+        return await in_thread(self._blocks.give_up, wanted) > 0

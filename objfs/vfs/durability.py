@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from objfs.store.threads import in_thread
 from objfs.upload.operations import Operation, State
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Durability:
 
     async def sync_journal(self) -> None:
         """fsync(2) of a directory: all changes acknowledged so far are durable."""
-        await trio.to_thread.run_sync(self._ledger.journal.sync)
+        await in_thread(self._ledger.journal.sync)
 
     async def run(self, every_s: float) -> None:
         """Commit and sync everything staged every `every_s` seconds, until cancelled."""
@@ -97,7 +98,7 @@ class Durability:
     async def _sync_at_once(self) -> bool:
         """Sync the file system of all staged files; where that fails, each is to be asked by itself."""
         try:
-            await trio.to_thread.run_sync(_syncfs, self._staging_path)
+            await in_thread(_syncfs, self._staging_path)
         except OSError as error:
             log.warning("staged files are synced one by one: %s", error)
             return False
@@ -109,7 +110,7 @@ class Durability:
         with contextlib.ExitStack() as pins:
             for one in volatile:
                 pins.enter_context(one.staged.pinned())
-            errors = await trio.to_thread.run_sync(_sync_data, [one.staged for one in volatile])
+            errors = await in_thread(_sync_data, [one.staged for one in volatile])
             await self._mark([one for one in volatile if one.staged not in errors])
         for error in errors.values():
             raise error

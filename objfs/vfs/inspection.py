@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from objfs.errors import NotFoundError, ObjectStoreError
+from objfs.store.threads import in_thread
 from objfs.upload.operations import State
 from objfs.vfs.content import object_id
 from objfs.vfs.nodes import DirectoryNode, FileNode, is_ours
@@ -165,7 +166,7 @@ class Inspection:
         name = object_id(node)
         cached_bytes = 0
         if name and self._blocks is not None:
-            held = await trio.to_thread.run_sync(self._blocks.held, name)
+            held = await in_thread(self._blocks.held, name)
             cached_bytes = sum(held.values())
         version = node.version
         modified_ns = info.modified_ns if info is not None and remote == "same" else node.modified_ns

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import trio
-
+from objfs.store.threads import in_thread
 from objfs.store.values import MIB, Version
 from objfs.vfs.content import object_id
 
 if TYPE_CHECKING:
+    import trio
+
     from objfs.read.reader import Reader
     from objfs.vfs.nodes import FileNode
     from objfs_cache.staged import StagedFile
@@ -39,7 +40,7 @@ class Retirement:
         try:
             for start in range(0, staged.length, MIB):
                 length = min(MIB, staged.length - start)
-                data = await trio.to_thread.run_sync(staged.read, start, length)
+                data = await in_thread(staged.read, start, length)
                 self._reader.insert(name, version, start, data)
         except OSError as error:
             log.warning("an uploaded file could not be kept in the cache: %s", error)

@@ -12,6 +12,7 @@ import trio
 from objfs.errors import ObjectStoreError, ObjfsError, StaleVersionError, first_error
 from objfs.read.values import Source
 from objfs.store.parallel import for_each
+from objfs.store.threads import in_thread
 from objfs.store.values import MIB, Version
 from objfs.vfs.content import is_regular, object_id
 from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree, walk
@@ -117,7 +118,7 @@ class Warmer:
         def count() -> int:
             return sum(sum(self._length(one, index) for index in self._missing(one)) for one in wanted)
 
-        return await trio.to_thread.run_sync(count, limiter=self._disk)
+        return await in_thread(count, limiter=self._disk)
 
     async def fetch(self, files: Iterable[WarmFile], counts: WarmCounts) -> None:
         """Have these files in the cache; what goes wrong with one of them is in `counts.failed`.
@@ -149,7 +150,7 @@ class Warmer:
             self._blocks.touch(name)  # else they might go, as the oldest, for the rest of their own file
             return self._missing(one)
 
-        missing = await trio.to_thread.run_sync(look, limiter=self._disk)
+        missing = await in_thread(look, limiter=self._disk)
         counts.here_bytes += one.size_bytes - sum(self._length(one, index) for index in missing)
         async with trio.open_nursery() as nursery:
             for first, stop in _runs(missing, max(1, RUN_BYTES // self._reader.block_bytes)):
@@ -168,9 +169,7 @@ class Warmer:
             data = await self._get(one, first, stop)
             view, size = memoryview(data), self._reader.block_bytes
             blocks = [(first + at // size, view[at : at + size]) for at in range(0, len(view), size)]
-            kept = await trio.to_thread.run_sync(
-                self._blocks.put_many, one.source.object_id, blocks, limiter=self._disk
-            )
+            kept = await in_thread(self._blocks.put_many, one.source.object_id, blocks, limiter=self._disk)
         finally:
             self._fetches.release_on_behalf_of(token)
         if not kept:

@@ -16,6 +16,7 @@ import trio
 
 import objfs_cache.journal
 from objfs.errors import PermissionDeniedError, StaleVersionError, UnavailableError
+from objfs.store.threads import in_thread
 from objfs.upload.ledger import Ledger
 from objfs.upload.operations import State
 from objfs.vfs import durability
@@ -542,7 +543,7 @@ def test_synced_while_it_was_refused_and_got_another_name(tmp_path: Path) -> Non
         at.store.weather = Weather(latency_s=(0.5, 0.5))
         await trio.sleep(2.01)  # on its way now
         await at.do("rename", "g", "h")
-        in_thread, real = trio.to_thread.run_sync, durability._sync_data
+        real = durability._sync_data
 
         async def slow(work: Callable[..., object], *of_it: object, **how: object) -> object:
             answer = await in_thread(work, *of_it, **how)  # type: ignore[arg-type]  # handed on as it is
@@ -551,7 +552,7 @@ def test_synced_while_it_was_refused_and_got_another_name(tmp_path: Path) -> Non
                 await trio.sleep(2.0)
             return answer
 
-        with mock.patch.object(trio.to_thread, "run_sync", slow):
+        with mock.patch.object(durability, "in_thread", slow):
             await at.client.apply(Op("fsync", slot=1))
         assert hurdle.is_set()
         assert [one.path for one in at.mount.uploader.ledger] == ["h", "g"]
