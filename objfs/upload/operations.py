@@ -13,6 +13,7 @@ from objfs.upload.rules import Decision
 from objfs_cache.journal import Record
 
 if TYPE_CHECKING:
+    from objfs.store.values import ObjectInfo
     from objfs_cache.staged import StagedFile, StagedState
 
 ROOT_MARKER_KEY = ".objfs/root"  # attributes of the root, which has no key of its own
@@ -93,6 +94,8 @@ class Operation:
         lost: the version that a put is a change of, if it is not in the store any more.
         made: the directory is new, whatever the store still has at its place.
         copied: all of a renamed tree is at its new place too; what is left is to delete the old.
+        placed: what of a renamed tree this process has brought to its new place, by old key, and the version
+            that it has there (None: it is beside somebody else's).
         decision: how a file is stored, once its upload has started.
         held: a program is still writing: do not start.
         position: how far the journal has to be durable before it is sent.
@@ -117,6 +120,7 @@ class Operation:
     lost: Version | None = None
     made: bool = False
     copied: bool = False
+    placed: dict[str, tuple[ObjectInfo, Version | None]] = field(default_factory=dict)
     decision: Decision | None = None
     held: bool = False
     position: int = 0

@@ -81,16 +81,23 @@ class _Move:
 
     async def _copy(self, info: ObjectInfo) -> None:
         target = self._new + info.key[len(self._old) :]
+        placed = self._operation.placed
         async with self._limit:
-            if self._present.get(target) == info.version:
-                return
-            version: Version | None
-            try:
-                version = await self._transfer.copy(info.key, target, info.version, None, ABSENT)
-            except PreconditionFailedError:
-                version = await self._settle(info, target)
-            if version is not None and version != info.version:
-                self._moved[target] = (info.version, version)
+            before, version = placed.get(info.key, (None, None))
+            if before != info:  # else what somebody has removed since would come back
+                version = await self._place(info, target)
+                placed[info.key] = (info, version)
+        if version is not None and version != info.version:
+            self._moved[target] = (info.version, version)
+
+    async def _place(self, info: ObjectInfo, target: str) -> Version | None:
+        """Bring an object to its new place; returns the version there, or None if theirs keeps the name."""
+        if self._present.get(target) == info.version:
+            return info.version
+        try:
+            return await self._transfer.copy(info.key, target, info.version, None, ABSENT)
+        except PreconditionFailedError:
+            return await self._settle(info, target)
 
     async def _settle(self, info: ObjectInfo, target: str) -> Version | None:
         """Something is at the new place: a copy of ours (a life, or an answer, was lost), or somebody else's.

@@ -536,3 +536,25 @@ def test_a_change_behind_a_rename_that_had_nothing_to_act_on(tmp_path: Path, cha
         assert at.store.memory.head("g").metadata == {"mode": str(0o100640)}
 
     play(tmp_path, scene)
+
+
+def test_what_somebody_removed_from_a_moved_directory_stays_away(tmp_path: Path) -> None:
+    """It is still at the old place, where it waits for its removal."""
+
+    async def scene(at: Scene) -> None:
+        def refuse_deletes(name: str, key: str) -> None:
+            if name == "DELETE":
+                raise UnavailableError("Away.", key=key)
+
+        await at.do("mkdir", "d")
+        for name in ("d/x", "d/y"):
+            await at.write(name, name.encode(), new=True)
+        await at.settle()
+        at.store.before_request = refuse_deletes
+        await at.do("rename", "d", "e")
+        await trio.sleep(5.0)
+        at.store.delete_foreign("e/x")
+        at.store.before_request = lambda _name, _key: None
+        assert await at.settle() == {"f": b"theirs 0", "e/": b"", "e/y": b"d/y"}
+
+    play(tmp_path, scene)
