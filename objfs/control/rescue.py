@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.errors import MountError, ObjfsError
+from objfs.read.reader import BLOCK_BYTES
 from objfs.read.values import object_name
-from objfs.store.values import MIB, PutOptions, Version
+from objfs.store.values import PutOptions, Version
 from objfs.upload.moving import is_within
 from objfs.upload.operations import Kind, Operation, State, from_record
 from objfs.upload.order import Order
+from objfs.upload.segments import cut_at_multiples
 from objfs.vfs.attributes import Defaults, decode_options
 from objfs_cache.extents import Extents
 from objfs_cache.staged import write_all
@@ -271,8 +273,9 @@ async def _write_content(
         outcome.complete, outcome.note = False, "written just before a power loss: bytes may be wrong"
     base_bytes = one.base.content_bytes if one.base is not None else 0
     for start, stop, layer in resolve(one.layers, base_bytes, 0, one.length):
-        for low in range(start, stop, MIB):
-            high = min(low + MIB, stop)
+        for low, high in cut_at_multiples(
+            start, stop, BLOCK_BYTES
+        ):  # the cache may have one and not the next
             try:
                 if layer is None:
                     data = await read_base(one, low, high)

@@ -12,7 +12,8 @@ import pytest
 import trio
 
 from objfs.control.rescue import Candidate, find_candidates, prepare_folder, rescue, resolve
-from objfs.errors import MountError
+from objfs.errors import MountError, StaleVersionError
+from objfs.read.reader import BLOCK_BYTES
 from objfs.store.values import PutOptions, Version
 from objfs.upload.operations import Base, Kind, Operation, State
 from objfs_cache.staged import StagedState
@@ -145,6 +146,26 @@ def test_a_disk_that_becomes_full_is_told(tmp_path: Path) -> None:
         found = _rescue([whole], tmp_path)
     assert not found["whole"]["complete"]
     assert "no space left" in str(found["whole"]["note"])
+
+
+def test_what_one_block_lacks_costs_no_other(tmp_path: Path) -> None:
+    """The cache may have one block of a version that is gone and not the next."""
+    size = 4 * BLOCK_BYTES
+    gone = range(BLOCK_BYTES, 2 * BLOCK_BYTES)
+    (tmp_path / f"{1:016x}").write_bytes(b"ours")
+    state = StagedState(file_id=1, length=size, base_limit=size, extents=((0, 4),))
+    base = Version(etag="e", size_bytes=size)
+    one = Candidate(path="f", options=PutOptions(), layers=[state], base=base)
+
+    async def read_base(_one: Candidate, start: int, stop: int) -> bytes:
+        if start < gone.stop and stop > gone.start:
+            raise StaleVersionError("It was replaced.")
+        return b"b" * (stop - start)
+
+    trio.run(rescue, [one], tmp_path, tmp_path / "out", read_base)
+    wanted = bytearray(b"ours".ljust(size, b"b"))
+    wanted[gone.start : gone.stop] = bytes(len(gone))
+    assert (tmp_path / "out" / "f").read_bytes() == wanted
 
 
 def test_a_folder_with_content_is_refused(tmp_path: Path) -> None:
