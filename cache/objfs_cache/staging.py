@@ -60,6 +60,14 @@ class Staging:
         """Most staged bytes."""
         return self._budget_bytes
 
+    def room_bytes(self, clean_bytes: int) -> int:
+        """Bytes that may still be staged, with so many of clean data on the same disk, that would give way.
+
+        Raises:
+            OSError: the disk cannot be asked.
+        """
+        return max(0, min(self._budget_bytes - self._used_bytes, self._room_bytes() + clean_bytes))
+
     def set_budget(self, budget_bytes: int) -> None:
         """Change the budget; what is staged stays."""
         self._budget_bytes = budget_bytes

@@ -119,10 +119,17 @@ class MountLife:
                 limit_bytes=figures.limit_bytes,
                 staged_bytes=self._staging.used_bytes,
                 staged_limit_bytes=self._staging.budget_bytes,
+                room_bytes=self._room_bytes(figures.bytes),
                 hits=figures.hits,
                 misses=figures.misses,
             ),
         )
+
+    def _room_bytes(self, clean_bytes: int) -> int | None:
+        try:
+            return self._staging.room_bytes(clean_bytes)
+        except OSError:
+            return None
 
     def progress(self) -> DrainProgress:
         """How far the uploads are."""

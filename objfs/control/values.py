@@ -63,13 +63,19 @@ class UploadsStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStatus:
-    """The block cache on the local disk, and beside it what is not uploaded yet (`staged_bytes`)."""
+    """The block cache on the local disk, and beside it what is not uploaded yet (`staged_bytes`).
+
+    Attributes:
+        room_bytes: what programs may write before the local disk or the cache size refuses more, or None if
+            that cannot be told; clean data give way for it, uploads make it grow.
+    """
 
     path: str
     bytes: int = 0
     limit_bytes: int = 0
     staged_bytes: int = 0
     staged_limit_bytes: int = 0
+    room_bytes: int | None = None
     hits: int = 0
     misses: int = 0
 
@@ -91,7 +97,7 @@ class MountStatus:
                  "uploaded_files", "uploaded_bytes", "conflicts",
                  "parked_count", "parked": [{"key", "operation", "error"}]},
      "cache": {"path", "bytes", "limit_bytes", "staged_bytes", "staged_limit_bytes",
-               "hits", "misses", "hit_rate"}}
+               "room_bytes", "hits", "misses", "hit_rate"}}
 
     Attributes:
         state: `dead` is a mountpoint whose objfs is gone, `silent` one whose objfs does not answer; all but

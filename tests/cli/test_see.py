@@ -372,6 +372,23 @@ def test_uploads_that_fail_although_the_store_answers() -> None:
     assert "reachable, but UPLOADS FAIL for 1 min" in text
 
 
+@pytest.mark.parametrize(
+    ("limit_bytes", "room_bytes", "told"),
+    [
+        (100 * MIB, 5000, "room NONE on the disk of the cache; free some there, or wait for uploads"),
+        (10 * MIB, 0, "room NONE in the cache; see --cache-size, or wait for uploads"),
+        (100 * MIB, 80 * MIB, None),
+        (100 * MIB, None, None),
+    ],
+)
+def test_why_writes_find_no_room(limit_bytes: int, room_bytes: int | None, told: str | None) -> None:
+    cache = CacheStatus(
+        path="/c", staged_bytes=10 * MIB, staged_limit_bytes=limit_bytes, room_bytes=room_bytes
+    )
+    text = " ".join(shown(_table(replace(STATUS, cache=cache), 1.0)).split())
+    assert told in text if told else "room" not in text
+
+
 # -- the log --------------------------------------------------------------------------------------------
 
 

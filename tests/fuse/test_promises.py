@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import mmap
 import os
 import re
@@ -374,6 +375,11 @@ def test_a_full_disk_is_told_at_write(minio_bucket: Bucket, tmp_path: Path) -> N
             if refused:
                 break
         assert refused
+        assert "NONE on the disk" in mount.place.run("status", str(mount.path)).stdout
+        found = json.loads(mount.place.run("doctor", "--json").stdout)
+        of_mount = {one["name"]: one for one in found if one["group"] == f"Mount {mount.path}"}
+        assert of_mount["cache folder"]["text"].startswith(f"{disk}/")
+        assert of_mount["cache space"]["result"] == "warning"
         assert sum(map(len, accepted.values())) > 30 * MIB  # the clean data were given up for it
         for name, data in accepted.items():
             assert (mount.path / name).read_bytes() == data

@@ -8,6 +8,7 @@ import textwrap
 from collections import Counter
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from objfs.cli.mounting.status import collect
@@ -18,7 +19,7 @@ from objfs.config import ConfigError, config_paths, parse_size, read_files
 from objfs.doctor.findings import Finding, failed, ok, skipped, warning
 from objfs.doctor.keys import examine_keys
 from objfs.doctor.leftovers import examine_leftovers
-from objfs.doctor.machine import examine_machine
+from objfs.doctor.machine import check_cache_folder, examine_machine
 from objfs.doctor.tracking import leaving_nothing
 from objfs.doctor.trials import Trials
 from objfs.doctor.uploads import examine_uploads
@@ -29,7 +30,6 @@ from objfs.store.urls import StoreOptions, StoreUrl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from objfs.config import MountSettings
     from objfs.control.values import MountStatus
@@ -173,6 +173,7 @@ def _examine_mount(status: MountStatus) -> Iterator[Finding]:
         yield warning("conflicts", f"{uploads.conflicts} since it was mounted", "see 'objfs conflicts'")
     waiting = show_files(uploads.waiting_files)
     yield ok("to upload", waiting if uploads.waiting_files else "nothing")
+    yield from check_cache_folder(Path(status.cache.path), status.cache.limit_bytes)
 
 
 def _examine_store(

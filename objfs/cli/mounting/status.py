@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from objfs.control.values import MountStatus
 
+_LITTLE_ROOM_BYTES = 1024 * 1024  # the most that the kernel hands over in one write
 _PARKED_SHOWN = 5  # enough to see what they have in common
 
 
@@ -145,6 +146,7 @@ def _rows(one: MountStatus, now_s: float) -> list[_Row]:
         ),
         *_parked_rows(one),
         *_conflict_rows(one),
+        *_room_rows(one),
         _Row("cache", _cache_text(one)),
         _Row("", one.cache.path, "dim"),
         _Row("log", one.log_path, "dim"),
@@ -198,6 +200,16 @@ def _conflict_rows(one: MountStatus) -> list[_Row]:
         return []
     text = f"{show_files(count)} changed by somebody else first; both versions are kept: 'objfs conflicts'"
     return [_Row("conflicts", text, "bold yellow")]
+
+
+def _room_rows(one: MountStatus) -> list[_Row]:
+    cache = one.cache
+    if one.read_only or cache.room_bytes is None or cache.room_bytes >= _LITTLE_ROOM_BYTES:
+        return []
+    is_disk = cache.staged_limit_bytes - cache.staged_bytes >= _LITTLE_ROOM_BYTES
+    full = "on the disk of the cache; free some there" if is_disk else "in the cache; see --cache-size"
+    text = f"NONE {full}, or wait for uploads: until then programs get 'No space left on device'."
+    return [_Row("room", text, "bold red")]
 
 
 def _cache_text(one: MountStatus) -> str:
