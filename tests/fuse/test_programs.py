@@ -431,3 +431,26 @@ def test_the_errors_of_a_disk(file_bucket: Bucket) -> None:
         space = os.statvfs(root)
         assert space.f_bavail * space.f_frsize > 1 << 40
         assert space.f_namemax == 255
+
+
+# -- limits of a store ------------------------------------------------------------------------------
+
+
+def test_a_directory_whose_name_is_too_long_for_minio(minio_bucket: Bucket) -> None:
+    with mounted(minio_bucket.url, environment=minio_bucket.environment, allow_errors=True) as mount:
+        name = "d" * 247
+        (mount.path / "parent" / name).mkdir(parents=True)
+        (mount.path / "parent" / name / "f").write_bytes(b"f")
+        (mount.path / "parent" / ("e" * 246)).mkdir()
+        mount.drain()
+        (parked,) = mount.status().uploads.parked
+        assert parked.key == f"parent/{name}"
+        assert minio_bucket.contents()[f"parent/{name}/f"] == b"f"
+        assert f"parent/{'e' * 246}/" in minio_bucket.contents()
+        (mount.path / "parent" / name).rename(mount.path / "parent" / "short")
+        mount.drain()
+        assert mount.status().uploads.parked_count == 0
+        mount.umount()
+    found = minio_bucket.contents()
+    assert found.pop("parent/short/f") == b"f"
+    assert set(found) == {"parent/", "parent/short/", f"parent/{'e' * 246}/"}

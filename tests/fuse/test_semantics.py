@@ -11,8 +11,10 @@ import os
 import re
 import socket
 import stat
+import struct
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -183,6 +185,40 @@ def test_locks_hold_between_processes(folder: Path) -> None:
     assert subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode == 0
 
 
+def test_holes_are_not_told(folder: Path) -> None:
+    with (folder / "f").open("w+b") as file:
+        os.ftruncate(file.fileno(), 10_000_000)
+        os.pwrite(file.fileno(), b"x", 5_000_000)
+        assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == 10_000_000
+        assert os.lseek(file.fileno(), 100, os.SEEK_DATA) == 100
+        with refused(errno.ENXIO):
+            os.lseek(file.fileno(), 10_000_000, os.SEEK_DATA)
+    assert (folder / "f").stat().st_blocks * 512 >= 10_000_000
+
+
+def test_no_room_is_set_aside(folder: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+    with (folder / "f").open("w+b") as file:
+        file.write(b"x" * 10_000)
+        file.flush()
+        for mode in (0, 1, 1 | 2, 8, 16, 32):  # of all kinds: linux/falloc.h
+            assert libc.fallocate(file.fileno(), mode, 0, 8192) == -1
+            assert ctypes.get_errno() == errno.EOPNOTSUPP
+        os.posix_fallocate(file.fileno(), 0, 50_000)
+    assert (folder / "f").read_bytes() == b"x" * 10_000 + bytes(40_000)
+
+
+def test_no_nameless_files(folder: Path) -> None:
+    with refused(errno.EOPNOTSUPP):
+        os.open(folder, os.O_TMPFILE | os.O_RDWR)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"x")
+        file.seek(0)
+        assert file.read() == b"x"
+    assert os.listdir(folder) == []
+
+
 def test_o_excl_and_o_trunc(folder: Path) -> None:
     path = folder / "a"
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
@@ -237,6 +273,23 @@ def test_renames(folder: Path) -> None:
         (folder / "file").rename(folder / "full")
     with refused(errno.ENOTDIR):
         (folder / "full").rename(folder / "file")
+
+
+def test_renames_with_flags(folder: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def rename(source: str, target: str, flags: int) -> int:
+        paths = (os.fsencode(folder / source), os.fsencode(folder / target))
+        here = -100  # AT_FDCWD
+        return 0 if libc.renameat2(here, paths[0], here, paths[1], flags) == 0 else ctypes.get_errno()
+
+    noreplace, exchange = 1, 2
+    (folder / "a").write_text("a")
+    (folder / "b").write_text("b")
+    assert rename("a", "b", noreplace) == errno.EEXIST
+    assert rename("a", "b", exchange) == errno.EINVAL
+    assert rename("a", "c", noreplace) == 0
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"b": "b", "c": "a"}
 
 
 def test_directories(folder: Path) -> None:
@@ -357,6 +410,8 @@ def test_no_hard_links(folder: Path) -> None:
     (folder / "a").touch()
     with refused(errno.EPERM):
         os.link(folder / "a", folder / "b")
+    (folder / "d" / "e").mkdir(parents=True)
+    assert [(folder / name).stat().st_nlink for name in ("a", "d")] == [1, 1]
 
 
 def test_names(folder: Path) -> None:
@@ -371,6 +426,21 @@ def test_names(folder: Path) -> None:
         open(os.fsencode(folder) + b"/\xff\xfe", "wb").close()
 
 
+def test_long_paths(folder: Path, mount: Path) -> None:
+    room = 1024 - len(os.fsencode(folder.relative_to(mount)))
+    below = folder.joinpath(*["d" * 99] * (room // 100 - 1))
+    below.mkdir(parents=True)
+    left = room - 100 * (room // 100 - 1) - 2  # a slash before the name, and one after that of a directory
+    (below / ("f" * left)).write_text("x")
+    with refused(errno.ENAMETOOLONG):
+        (below / ("f" * (left + 1))).touch()
+    with refused(errno.ENAMETOOLONG):
+        (below / ("e" * (left + 1))).mkdir()
+    with refused(errno.ENAMETOOLONG):
+        (folder / ("d" * 99)).rename(folder / ("d" * 100))
+    assert (below / ("f" * left)).read_text() == "x"
+
+
 def test_extended_attributes(folder: Path) -> None:
     path = folder / "a"
     path.touch()
@@ -382,6 +452,11 @@ def test_extended_attributes(folder: Path) -> None:
     os.removexattr(path, "user.one")
     with refused(errno.ENODATA):
         os.getxattr(path, "user.one")
+    anybody = 2**32 - 1
+    entries = ((1, 6, anybody), (2, 4, 1000), (4, 4, anybody), (16, 4, anybody), (32, 0, anybody))
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    with refused(errno.EOPNOTSUPP):
+        os.setxattr(path, "system.posix_acl_access", acl)
 
 
 def test_changes_by_others_are_seen_in_time(folder: Path, mount: Path, store: ObjectStore) -> None:
