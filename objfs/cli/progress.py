@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from objfs.cli.show import show_bytes, show_files, show_text
+from objfs.cli.show import show_bytes, show_changes, show_files, show_text
 from objfs.errors import MountError
 
 if TYPE_CHECKING:
@@ -53,10 +53,7 @@ class DrainDisplay:
         if step.error is None or figures != self._moved:
             self._moved, self._moved_s = figures, now_s
         elif now_s - self._moved_s > _STALLED_LIMIT_S:
-            raise MountError(
-                f"the store does not answer ({step.error}) and {show_files(step.waiting_files)} wait; "
-                f"{self._advice}"
-            )
+            raise MountError(f"{_describe(step)}; {self._advice}")
         self._draw(step)
 
     def follow(self, steps: Iterable[DrainProgress]) -> None:
@@ -83,7 +80,7 @@ def plain_lines(clock: Callable[[], float]) -> Callable[[DrainProgress], None]:
 
     def draw(step: DrainProgress) -> None:
         nonlocal next_line_s
-        if step.waiting_files and clock() >= next_line_s:
+        if (step.waiting_files or step.waiting_changes) and clock() >= next_line_s:
             sys.stderr.write(f"objfs: {_describe(step)}\n")
             next_line_s = clock() + _PLAIN_INTERVAL_S
 
@@ -106,8 +103,13 @@ def _open_bar() -> Iterator[Callable[[DrainProgress], None]]:
 
 
 def _describe(step: DrainProgress) -> str:
-    left = f"{show_files(step.waiting_files)} ({show_bytes(step.waiting_bytes)}) left to upload"
-    return f"{left}; the store does not answer: {show_text(step.error)}" if step.error else left
+    waiting = []
+    if step.waiting_files or not step.waiting_changes:
+        waiting.append(f"{show_files(step.waiting_files)} ({show_bytes(step.waiting_bytes)})")
+    if step.waiting_changes:
+        waiting.append(f"{show_changes(step.waiting_changes)} of names and attributes")
+    left = f"{' and '.join(waiting)} left to upload"
+    return f"{left}; the store does not answer: {show_text(step.error).rstrip('.')}" if step.error else left
 
 
 @contextmanager

@@ -110,11 +110,11 @@ def test_a_probe_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert probes == 5
 
 
-def _step(waiting: int, error: str | None = None) -> DrainProgress:
+def _step(waiting: int, error: str | None = None, *, changes: int = 0) -> DrainProgress:
     return DrainProgress(
         waiting_files=waiting,
         waiting_bytes=waiting * 1024,
-        waiting_changes=0,
+        waiting_changes=changes,
         uploaded_files=0,
         uploaded_bytes=0,
         parked_count=0,
@@ -138,8 +138,18 @@ def _silent(advice: str) -> DrainDisplay:
 
 
 def test_a_drain_that_does_not_move_is_given_up() -> None:
-    with pytest.raises(MountError, match=r"the store does not answer \(refused\) and 2 files wait; wait\."):
-        _silent("wait.").follow([_step(2, "refused")] * 20)
+    told = r"^2 files \(2\.0 KiB\) left to upload; the store does not answer: refused; wait\.$"
+    with pytest.raises(MountError, match=told):
+        _silent("wait.").follow([_step(2, "refused.")] * 20)
+
+
+def test_changes_without_files_are_told_too(capsys: pytest.CaptureFixture[str]) -> None:
+    step, seconds = _step(0, "refused.", changes=1), count()
+    plain_lines(lambda: 4.0 * next(seconds))(step)
+    told = "1 change of names and attributes left to upload; the store does not answer: refused"
+    assert capsys.readouterr().err == f"objfs: {told}\n"
+    with pytest.raises(MountError, match=f"^{told}; wait\\.$"):
+        _silent("wait.").follow([step] * 20)
 
 
 def test_a_slow_drain_is_not_given_up() -> None:
