@@ -77,8 +77,9 @@ def find_target(text: str, flags: Mapping[str, str]) -> Target:
     base = cache_base(flags)
     record = find_by_mountpoint(base, mountpoint)
     if record is None:
+        what = "has lost its objfs" if mounts.is_dead(mountpoint) else "is not mounted by objfs"
         raise MountError(
-            f"{mountpoint} is not mounted by objfs, and no cache below {base} was mounted there last; "
+            f"{mountpoint} {what}, and no cache below {base} was mounted there last; "
             "name the store by its URL, or the cache with --cache-dir."
         )
     return Left(settings=_settings_of(record, flags))

@@ -19,7 +19,7 @@ from objfs.cli.looking.rates import rates_between, rates_to_json
 from objfs.cli.looking.stat import rows
 from objfs.cli.looking.top_screen import bar, screen
 from objfs.cli.looking.trace import line, trace
-from objfs.cli.mounting.status import _table
+from objfs.cli.mounting.status import _print_tables, _table
 from objfs.control.figures import DiskFigures, Figures, OperationFigures, ReadFigures, RequestFigures, Sending
 from objfs.control.tracing import QUEUE_EVENTS, TraceEvent, TraceFilter, Tracer
 from objfs.control.values import (
@@ -342,6 +342,16 @@ def test_status_of_a_mount_that_is_well() -> None:
     assert "parked" not in text
     assert "conflicts" not in text
     assert "\x1b" not in text
+
+
+def test_status_in_a_pipe_has_no_folded_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    long = f"/cache/{'c' * 200}"
+    _print_tables([replace(STATUS, cache=CacheStatus(path=long)), STATUS])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{STATUS.mountpoint}  {STATUS.url}"
+    assert f"{'':13}{long}" in lines
+    assert "  to upload  nothing" in lines
+    assert lines.count("") == 1
 
 
 def test_status_tells_what_is_wrong_and_what_to_do() -> None:

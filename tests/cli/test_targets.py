@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from objfs.cli import mounts
 from objfs.cli.settings import read_settings
 from objfs.cli.targets import Left, find_target
 from objfs.config import RECORD_NAME, read_record, write_record
@@ -45,6 +46,14 @@ def test_by_mountpoint_and_by_url(tmp_path: Path) -> None:
     assert settings.cache_path == cache_path == find(tmp_path, "s3://b/p").settings.cache_path
     with pytest.raises(MountError, match="no cache below"):
         find(tmp_path, str(tmp_path / "other"))
+
+
+def test_a_dead_mount_with_its_cache_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MountError, match="is not mounted by objfs, and no cache"):
+        find(tmp_path, str(tmp_path / "mnt"))
+    monkeypatch.setattr(mounts, "is_dead", lambda _path: True)
+    with pytest.raises(MountError, match=r"has lost its objfs, and no cache below .* with --cache-dir"):
+        find(tmp_path, str(tmp_path / "mnt"))
 
 
 def test_a_power_loss_leaves_the_old_record_or_the_new(

@@ -95,7 +95,10 @@ def _print_tables(found: list[MountStatus]) -> None:
     for at, one in enumerate(found):
         if at:
             console.print()
-        console.print(_table(one, time.time()))
+        if console.is_terminal:
+            console.print(_table(one, time.time()))
+        else:
+            sys.stdout.write(_plain(one, time.time()))
 
 
 def _table(one: MountStatus, now_s: float) -> Group:
@@ -111,6 +114,13 @@ def _table(one: MountStatus, now_s: float) -> Group:
     for row in _rows(one, now_s):
         table.add_row(f"  {row.name}", Text(show_text(row.text), style=row.style))
     return Group(head, table)
+
+
+def _plain(one: MountStatus, now_s: float) -> str:
+    """For files and other programs, which fold no lines and find paths in one piece."""
+    lines = [f"{show_text(one.mountpoint)}  {show_text(one.url)}"]
+    lines += [f"  {row.name:<11}{show_text(row.text)}" for row in _rows(one, now_s)]
+    return "".join(f"{line}\n" for line in lines)
 
 
 class _Row(NamedTuple):
