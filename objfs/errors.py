@@ -43,6 +43,10 @@ class NotFoundError(ObjectStoreError):
     """There is no object (or multipart upload) of that key."""
 
 
+class UploadNotFoundError(NotFoundError):
+    """There is no multipart upload of that id: this tells nothing of the object."""
+
+
 class BucketNotFoundError(ObjectStoreError):
     """There is no such bucket (or folder, for the local store)."""
 

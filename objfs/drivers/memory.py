@@ -11,7 +11,13 @@ from hashlib import md5
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from objfs.errors import CorruptError, InvalidRequestError, NotFoundError, PreconditionFailedError
+from objfs.errors import (
+    CorruptError,
+    InvalidRequestError,
+    NotFoundError,
+    PreconditionFailedError,
+    UploadNotFoundError,
+)
 from objfs.store.checks import check_encryption, check_key, check_metadata
 from objfs.store.listing import MAX_PAGE_KEYS, Cursor, build_page
 from objfs.store.protocol import DEFAULT_PUT, copied_options
@@ -314,7 +320,7 @@ class MemoryMultipart:
     def _find(self, key: str, upload_id: str) -> _Upload:
         upload = self._uploads.get(upload_id)
         if upload is None or upload.key != key:
-            raise NotFoundError("There is no such upload.", key=key)
+            raise UploadNotFoundError("There is no such upload.", key=key)
         return upload
 
 

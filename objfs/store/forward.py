@@ -54,11 +54,16 @@ class RequestKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a wrapper is told of a request: its kind, its (destination) key or prefix, and its body's size."""
+    """What a wrapper is told of a request: its kind, its (destination) key or prefix, and its body's size.
+
+    Attributes:
+        source_key: the object whose bytes it takes; whoever sends it knows of that.
+    """
 
     kind: RequestKind
     key: str
     sent_bytes: int = 0
+    source_key: str = ""
 
 
 class ForwardingStore:
@@ -111,7 +116,7 @@ class ForwardingStore:
     def get(self, key: str, *, byte_range: ByteRange | None = None, if_match: str | None = None) -> Blob:
         """See `ObjectStore`."""
         send = partial(self._store.get, key, byte_range=byte_range, if_match=if_match)
-        return self._around(Request(RequestKind.GET, key), send)
+        return self._around(Request(RequestKind.GET, key, source_key=key), send)
 
     def put(
         self, key: str, body: Body, *, options: PutOptions = DEFAULT_PUT, condition: Condition = ANY
@@ -165,7 +170,7 @@ class ForwardingStore:
             options=options,
             condition=condition,
         )
-        return self._around(Request(RequestKind.COPY, key), send)
+        return self._around(Request(RequestKind.COPY, key, source_key=source_key), send)
 
     def close(self) -> None:
         """See `ObjectStore`."""
@@ -239,4 +244,4 @@ class ForwardingCompose:
             number,
             source_if_match=source_if_match,
         )
-        return self._around(Request(RequestKind.COPY_PART, key), send)
+        return self._around(Request(RequestKind.COPY_PART, key, source_key=source_key), send)

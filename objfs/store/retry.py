@@ -7,8 +7,15 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from objfs.errors import CorruptError, NotFoundError, ObjectStoreError, PermissionDeniedError
+from objfs.errors import (
+    CorruptError,
+    NotFoundError,
+    ObjectStoreError,
+    PermissionDeniedError,
+    UploadNotFoundError,
+)
 from objfs.store.forward import ForwardingStore, Request, RequestKind
+from objfs.store.known import hidden, tells
 from objfs.store.stalls import pulsing
 
 if TYPE_CHECKING:
@@ -108,7 +115,7 @@ class RetryingStore(ForwardingStore):
         while True:
             attempt += 1
             try:
-                return send()
+                return self._send(request, send)
             except ObjectStoreError as error:
                 error.after_retry = error.after_retry or attempt > 1
                 wait_s = self._wait_s(attempt, request, error, self._clock.now() - start_s)
@@ -117,6 +124,18 @@ class RetryingStore(ForwardingStore):
             if self._on_retry is not None:
                 self._on_retry(request.kind)
             self._clock.sleep(wait_s)
+
+    def _send(self, request: Request, send: Callable[[], T]) -> T:
+        """Send it once. An object that is not found, but that a listing tells, is not gone."""
+        try:
+            return send()
+        except NotFoundError as error:
+            key = request.source_key
+            if not key or isinstance(error, UploadNotFoundError) or self.capabilities.file_over_prefix:
+                raise
+            if not tells(self._store.list(key, max_keys=1), key):
+                raise
+            raise hidden(key) from error
 
     def _wait_s(
         self, attempt: int, request: Request, error: ObjectStoreError, elapsed_s: float
@@ -136,14 +155,10 @@ class RetryingStore(ForwardingStore):
     def _is_momentary(self, request: Request, error: ObjectStoreError) -> bool:
         """Whether a refusal, final as a rule, may be one of this moment only.
 
-        MinIO denies a write, too, while a DELETE removes the folder that the new object comes to; and it does
-        not find an object, which only who knows of one GETs, while a node of its cluster comes or goes.
+        MinIO denies a write, too, while a DELETE removes the folder that the new object comes to.
         """
-        if isinstance(error, PermissionDeniedError):
-            may_pass = request.kind in _WRITES
-        else:
-            may_pass = isinstance(error, NotFoundError) and request.kind is RequestKind.GET
-        return may_pass and not self.capabilities.file_over_prefix
+        is_denied = isinstance(error, PermissionDeniedError) and request.kind in _WRITES
+        return is_denied and not self.capabilities.file_over_prefix
 
 
 def _is_vain(request: Request, error: ObjectStoreError) -> bool:

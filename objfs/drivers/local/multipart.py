@@ -22,7 +22,7 @@ from objfs.drivers.local.files import (
 )
 from objfs.drivers.local.layout import etag_of
 from objfs.drivers.local.sidecars import decode_options, encode_options
-from objfs.errors import CorruptError, InvalidRequestError, NotFoundError
+from objfs.errors import CorruptError, InvalidRequestError, NotFoundError, UploadNotFoundError
 from objfs.store.checks import check_encryption, check_key, check_metadata
 from objfs.store.protocol import DEFAULT_PUT
 from objfs.store.values import ANY, TIB, MultipartLimits, Part, PendingUpload
@@ -133,7 +133,7 @@ class LocalMultipart:
 
     def _folder(self, key: str, upload_id: str) -> str:
         if not _UPLOAD_ID.fullmatch(upload_id):
-            raise NotFoundError("There is no such upload.", key=key)
+            raise UploadNotFoundError("There is no such upload.", key=key)
         return f"{self._layout.uploads}/{upload_id}"
 
     def _ticket(self, key: str, upload_id: str) -> str:
@@ -145,9 +145,9 @@ class LocalMultipart:
             with open(self._ticket(key, upload_id), "rb") as source:
                 facts: dict[str, object] = json.load(source)
         except (FileNotFoundError, ValueError) as error:
-            raise NotFoundError("There is no such upload.", key=key) from error
+            raise UploadNotFoundError("There is no such upload.", key=key) from error
         if key not in ("", facts["key"]):
-            raise NotFoundError("There is no such upload.", key=key)
+            raise UploadNotFoundError("There is no such upload.", key=key)
         return facts
 
     def _part_path(self, key: str, upload_id: str, number: int) -> str:

@@ -20,14 +20,11 @@ from objfs.errors import (
     ThrottledError,
     UnauthenticatedError,
     UnavailableError,
+    UploadNotFoundError,
 )
 
 if TYPE_CHECKING:
     from objfs.drivers.s3api.http import Answer
-
-
-class UploadNotFoundError(NotFoundError):
-    """There is no multipart upload of that id: this tells nothing of the object."""
 
 
 _BY_CODE: dict[str, type[ObjectStoreError]] = {

@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from objfs.drivers.s3api.checksums import EtagCheck, content_md5, md5_etag
-from objfs.drivers.s3api.errors import (
-    UploadNotFoundError,
-    error_class,
-    error_of,
-    is_error_document,
-    tells_class,
-)
+from objfs.drivers.s3api.errors import error_class, error_of, is_error_document, tells_class
 from objfs.drivers.s3api.headers import (
     condition_headers,
     encryption_headers,
@@ -41,6 +35,7 @@ from objfs.errors import (
     NotFoundError,
     ObjectStoreError,
     PreconditionFailedError,
+    UploadNotFoundError,
 )
 from objfs.store.checks import check_body, check_key, check_metadata, parse_content_range
 from objfs.store.protocol import DEFAULT_PUT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,11 +16,18 @@ from objfs.errors import (
     PreconditionFailedError,
     ThrottledError,
     UnavailableError,
+    UploadNotFoundError,
 )
 from objfs.store.faulty import Fault, FaultyStore, faults_at
 from objfs.store.probe import ProbedStore
 from objfs.store.retry import Clock, RetryingStore, RetryPolicy
-from objfs.store.values import ABSENT, Capabilities
+from objfs.store.values import ABSENT, ByteRange, Capabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from objfs.store.forward import Request
+    from objfs.store.protocol import ComposeApi, ObjectStore
 
 
 @dataclass
@@ -75,11 +83,50 @@ def test_a_denial_of_a_moment_is_not_seen() -> None:
     assert store.get("a/b").data == b"1"
 
 
-def test_an_object_that_is_not_found_for_a_moment_is_read() -> None:
-    """As in a cluster of MinIO of which a node comes or goes."""
-    store = store_of_folders(FakeTime(), {1: Fault(before=NotFoundError), 2: Fault(before=NotFoundError)})
-    store.put("a/b", b"1")
-    assert store.get("a/b").data == b"1"
+READS: dict[str, Callable[[ObjectStore, str], object]] = {
+    "get": lambda store, _: store.get("a/b", byte_range=ByteRange(start=0, stop=1)),
+    "copy": lambda store, _: store.copy("a/b", "c"),
+    "copy_part": lambda store, upload_id: _compose(store).copy_part(
+        "a/b", ByteRange(start=0, stop=1), "c", upload_id, 1
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", READS)
+@pytest.mark.parametrize("fate", ["hidden", "gone", "no upload", "hidden for long"])
+def test_an_object_that_is_listed_is_not_gone(kind: str, fate: str) -> None:
+    """A MinIO does not find what one of its nodes lacks, while and after another one is away."""
+    time, memory = FakeTime(), MemoryStore()
+    memory.put("a/b", b"1")
+    memory.put("a/b2", b"2")
+    upload_id = memory.multipart.create("c")
+    tries = 0
+
+    def plan(_: int, request: Request) -> Fault | None:
+        nonlocal tries
+        tries += request.kind == kind
+        return Fault(before=NotFoundError) if request.kind == kind and tries < hidden_tries else None
+
+    hidden_tries = {"hidden": 10, "hidden for long": 10_000}.get(fate, 0)
+    folders = ProbedStore(memory, Capabilities(file_over_prefix=False))
+    store = RetryingStore(FaultyStore(folders, plan), clock=time.clock())
+    if fate == "gone":
+        memory.delete(["a/b"])
+    if fate == "no upload" and kind == "copy_part":
+        memory.multipart.abort("c", upload_id)
+    wanted = {"gone": NotFoundError, "no upload": UploadNotFoundError, "hidden for long": UnavailableError}
+    if fate == "hidden" or (fate == "no upload" and kind != "copy_part"):
+        READS[kind](store, upload_id)
+    else:
+        with pytest.raises(wanted[fate]):
+            READS[kind](store, upload_id)
+    assert (time.now_s > 10) is fate.startswith("hidden")
+    assert tries == 1 or fate.startswith("hidden")
+
+
+def _compose(store: ObjectStore) -> ComposeApi:
+    assert store.compose is not None
+    return store.compose
 
 
 def test_a_lasting_denial_is_raised_soon() -> None:
