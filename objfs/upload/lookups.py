@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from objfs.codec.marks import content_version
-from objfs.errors import NotFoundError
+from objfs.store.known import find_known
 from objfs.upload.operations import TOKEN_METADATA
 
 if TYPE_CHECKING:
@@ -29,11 +29,8 @@ def is_superseded(found: ObjectInfo, operation: Operation) -> bool:
 
 async def find(store: AsyncObjectStore, key: str) -> ObjectInfo | None:
     """What is under a key, or None; its version tells of the content, too."""
-    try:
-        info = await store.head(key)
-    except NotFoundError:
-        return None
-    return replace(info, version=content_version(info))
+    info, _ = await find_known(store, key)
+    return None if info is None else replace(info, version=content_version(info))
 
 
 async def find_ours(store: AsyncObjectStore, operation: Operation) -> ObjectInfo | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.errors import NotFoundError
+from objfs.store.known import head_known
 from objfs.store.listing import MAX_PAGE_KEYS
 from objfs.store.parallel import for_each
 
@@ -37,7 +38,7 @@ async def present_versions(store: AsyncObjectStore, keys: Sequence[str]) -> dict
     async def head(key: str) -> None:
         asked_at[key] = trio.current_time()
         try:
-            found[key] = (await store.head(key)).version
+            found[key] = (await head_known(store, key)).version
         except NotFoundError:
             found.pop(key, None)
 

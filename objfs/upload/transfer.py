@@ -12,6 +12,7 @@ from zstandard import ZSTD_VERSION
 
 from objfs.codec.marks import content_version, marked
 from objfs.errors import CorruptError, NotFoundError, PreconditionFailedError
+from objfs.store.known import head_known
 from objfs.store.protocol import copied_options
 from objfs.store.threads import in_thread
 from objfs.store.values import ANY, MIB, ByteRange, Condition, FileSlice, Part, PutOptions, Version
@@ -99,7 +100,7 @@ class Transfer:
             await self.compare(key, condition)
             condition = ANY
         if version is None and options is not None:  # not known before, and not to be forgotten
-            version = content_version(await self._store.head(source_key))
+            version = content_version(await head_known(self._store, source_key))
         if options is not None:
             options = marked(options, version)
         if version is None or in_one:
@@ -324,7 +325,7 @@ class Transfer:
 
     async def _options_of(self, key: str) -> PutOptions:
         """How an object is stored, but for its tags."""
-        info = await self._store.head(key)
+        info = await head_known(self._store, key)
         return PutOptions(
             metadata=dict(info.metadata or {}),
             content_type=info.content_type,

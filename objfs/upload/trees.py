@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.errors import PreconditionFailedError, UnavailableError
+from objfs.store.known import head_known
 from objfs.store.values import ABSENT, ANY, MIB, ByteRange
 from objfs.upload.conflicts import conflict_path
 from objfs.upload.lookups import find, walk
@@ -143,7 +144,7 @@ class _Move:
             return True
         if info.version.size_bytes != found.version.size_bytes:
             return False
-        source = await self._store.head(info.key)
+        source = await head_known(self._store, info.key)
         tokens = [(one.metadata or {}).get(TOKEN_METADATA) for one in (source, found)]
         if tokens != [None, None]:
             return tokens[0] == tokens[1]

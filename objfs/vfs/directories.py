@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.errors import NotFoundError, ObjectStoreError, StaleVersionError
+from objfs.store.known import head_known
 from objfs.store.listing import MAX_PAGE_KEYS
 from objfs.store.parallel import for_each
 from objfs.vfs.expiring import Expiring
@@ -147,14 +148,15 @@ class Directories:
         except (ObjectStoreError, ExceptionGroup) as error:
             log.debug("%r was not listed: %s", directory.path, error)
 
-    async def _ask(self, key: str) -> tuple[list[ObjectInfo], list[ObjectInfo]]:
-        """What is under a key, and the first of what is below it."""
+    async def _ask(self, key: str, node: Node | None) -> tuple[list[ObjectInfo], list[ObjectInfo]]:
+        """What is under a key, and the first of what is below it; `node` is what was known of it."""
         found: list[ObjectInfo] = []
         below: list[ObjectInfo] = []
 
         async def head() -> None:
             try:
-                found.append(await self._store.head(key))
+                is_known = isinstance(node, FileNode)
+                found.append(await (head_known(self._store, key) if is_known else self._store.head(key)))
             except NotFoundError:
                 return
 
@@ -170,7 +172,7 @@ class Directories:
         """Ask for one name of a directory that is too large to be listed for it."""
         begun_at, moves = trio.current_time(), self._tree.moves
         key = parent.prefix + name
-        found, below = await self._ask(key)
+        found, below = await self._ask(key, parent.children.get(name))
         if not found and not below and await self.prover.is_overlooked(parent.children.get(name)):
             return
         if parent.prefix + name != key or self._tree.has_moved(f"{key}/", since=moves):

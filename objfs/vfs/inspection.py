@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from objfs.errors import NotFoundError, ObjectStoreError
+from objfs.store.known import head_known
 from objfs.store.threads import in_thread
 from objfs.upload.operations import State
 from objfs.vfs.content import object_id
@@ -138,7 +139,7 @@ class Inspection:
         version = node.version
         try:
             with trio.fail_after(ASK_TIMEOUT_S):
-                info = await self._store.head(node.key)
+                info = await head_known(self._store, node.key)
         except NotFoundError:
             return None, "gone"
         except (ObjectStoreError, trio.TooSlowError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.errors import NotFoundError, ObjectStoreError
+from objfs.store.known import find_known
 from objfs.store.parallel import for_each
 from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
 
@@ -103,23 +104,18 @@ class Prover:
         return False
 
     async def _look_at(self, key: str, node: Node | None) -> tuple[ObjectInfo | None, bool]:
-        """What is under the key of a file or directory, and whether there is nothing, below it either."""
-        try:
-            return await self._store.head(key), False
-        except NotFoundError:
-            if not key.endswith("/"):
-                return None, True
-            return None, await self._is_hollow(key) and not await self.is_overlooked(node)
+        """What is under the key of a file or directory, and whether there is nothing, below it either.
 
-    async def _is_hollow(self, prefix: str) -> bool:
-        """Whether nothing is below a prefix that has no marker, although a listing told it.
-
-        MinIO leaves folders on its disks when a client dies in the middle of an upload. Only listings with a
-        delimiter tell them.
+        MinIO leaves folders on its disks when a client dies in the middle of an upload: nothing is below such
+        a prefix, although listings with a delimiter tell it.
         """
-        if self._store.capabilities.file_over_prefix:
-            return False
-        return not (await self._store.list(prefix, max_keys=1)).objects
+        found, page = await find_known(self._store, key)
+        if found is not None:
+            return found, False
+        if not key.endswith("/"):
+            return None, True
+        is_hollow = page is not None and not page.objects
+        return None, is_hollow and not await self.is_overlooked(node)
 
     async def _prove_one(self, node: Node) -> None:
         begun_at, key, moves = trio.current_time(), node.key, self._tree.moves
