@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import stat
 import sys
 import threading
 import time
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from objfs.store.protocol import ObjectStore
     from tests.fuse.cluster import Cluster
+    from tests.fuse.mounting import Mount
 
 pytestmark = pytest.mark.skipif(not os.environ.get("OBJFS_SOAK"), reason="a test of minutes: make soak")
 
 FILES = 2000
 FOLDERS = 20
+MOVED = 200
 LARGE_PIECES = 1024
 PIECE_BYTES = 1024 * 1024
 AWAY_S = 5.0
@@ -73,7 +77,7 @@ while_running = contextmanager(in_threads)
 
 
 class Content:
-    """2,000 small files and one of 1 GiB."""
+    """2,000 small files, 200 that are renamed later, and one of 1 GiB."""
 
     def __init__(self) -> None:
         chance = random.Random(4)
@@ -81,10 +85,12 @@ class Content:
             f"d{number % FOLDERS}/f{number}": chance.randbytes(chance.randrange(20_000))
             for number in range(FILES)
         }
+        self.moved = {f"f{number}": chance.randbytes(chance.randrange(20_000)) for number in range(MOVED)}
         self.large = ""
 
     def write_small(self, folder: Path) -> None:
-        for name, data in self.small.items():
+        to_be_moved = {f"old/{name}": data for name, data in self.moved.items()}
+        for name, data in (to_be_moved | self.small).items():
             path = folder / name
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(data)
@@ -98,6 +104,21 @@ class Content:
                 digest.update(piece)
                 file.write(piece)
         self.large = digest.hexdigest()
+
+    def move(self, folder: Path) -> None:
+        (folder / "new").mkdir()
+        for name in self.moved:
+            path = folder / "old" / name
+            path.chmod(0o600)
+            path.rename(folder / "new" / name)
+            time.sleep(0.05)
+
+    def check_moved(self, store: ObjectStore) -> None:
+        assert [info.key for info in store.list("old/").objects] == ["old/"]
+        for name, data in self.moved.items():
+            found = store.get(f"new/{name}")
+            assert found.data == data, name
+            assert dict(found.info.metadata or {})["mode"] == str(stat.S_IFREG | 0o600), name
 
     def check_small(self, folder: Path) -> None:
         for number in range(FOLDERS):
@@ -125,6 +146,13 @@ def lose(cluster: Cluster, dying: Sequence[int]) -> None:
         sys.stdout.write(f"node {number} was away for {time.monotonic() - began:.0f} s\n")
 
 
+def assert_drained(mount: Mount) -> None:
+    """All that was changed is stored, under its name."""
+    wait_until(lambda: mount.status().uploads.waiting_files == 0, DRAIN_TIMEOUT_S)
+    status = mount.status().uploads
+    assert (status.conflicts, status.parked_count) == (0, 0)
+
+
 @pytest.mark.parametrize("dying", [[2], [1, 3, 2], [0]], ids=["one", "one after the other", "ours"])
 def test_nodes_die_and_come_back(dying: Sequence[int], cluster: Cluster) -> None:
     content, server = Content(), cluster.server
@@ -137,9 +165,7 @@ def test_nodes_die_and_come_back(dying: Sequence[int], cluster: Cluster) -> None
             ):
                 time.sleep(3)
                 lose(cluster, dying)
-            wait_until(lambda: mount.status().uploads.waiting_files == 0, DRAIN_TIMEOUT_S)
-            status = mount.status().uploads
-            assert (status.conflicts, status.parked_count) == (0, 0)
+            assert_drained(mount)
             mount.umount()
         store = open_store(url)
         assert store.multipart is not None
@@ -147,9 +173,16 @@ def test_nodes_die_and_come_back(dying: Sequence[int], cluster: Cluster) -> None
         for name, data in content.small.items():
             assert store.get(name).data == data, name
         store.close()
-        with (
-            mounted(url, environment=known, store_timeout=STORE_TIMEOUT) as mount,  # nothing is cached
-            while_running(lambda: content.check_small(mount.path), lambda: content.check_large(mount.path)),
-        ):
-            time.sleep(1)
-            lose(cluster, dying)
+        with mounted(url, environment=known, store_timeout=STORE_TIMEOUT) as mount:  # nothing is cached
+            with while_running(
+                lambda: content.check_small(mount.path),
+                lambda: content.check_large(mount.path),
+                lambda: content.move(mount.path),
+            ):
+                time.sleep(1)
+                lose(cluster, dying)
+            assert_drained(mount)
+            mount.umount()
+        store = open_store(url)
+        content.check_moved(store)
+        store.close()
