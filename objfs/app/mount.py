@@ -50,8 +50,16 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _MEANINGLESS_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)  # of other file systems: here they end no mount
 
 
-def run_mount(settings: MountSettings, *, on_ready: Callable[[], None]) -> None:
+def run_mount(
+    settings: MountSettings, *, free_mountpoint: Callable[[], None], on_ready: Callable[[str], None]
+) -> None:
     """Mount and serve until the mountpoint was taken away or a signal asks to stop.
+
+    Args:
+        settings: what, where and how.
+        free_mountpoint: takes away what is left of an earlier mount there, right before this one is made:
+            programs would write into the folder below.
+        on_ready: called once programs can use the mount, with what its user should know, or "".
 
     Raises:
         MountError: the mount cannot be made.
@@ -60,11 +68,23 @@ def run_mount(settings: MountSettings, *, on_ready: Callable[[], None]) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     for number in _MEANINGLESS_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    trio.run(_run, settings, on_ready)
+    trio.run(_run, settings, free_mountpoint, on_ready)
 
 
-async def _run(settings: MountSettings, on_ready: Callable[[], None]) -> None:
+async def _run(
+    settings: MountSettings, free_mountpoint: Callable[[], None], on_ready: Callable[[str], None]
+) -> None:
     """What stands first is let go last."""
+    note = ""
+
+    def is_away(why: str) -> None:
+        nonlocal note
+        note = (
+            f"{settings.url}: the store is not reachable ({why.rstrip('.')}); mounted all the same: "
+            "what is here can be used, and changes wait."
+        )
+        log.warning("%s", note)
+
     async with AsyncExitStack() as stack:
         enter, open_ = stack.enter_context, stack.enter_async_context
 
@@ -72,7 +92,7 @@ async def _run(settings: MountSettings, on_ready: Callable[[], None]) -> None:
         enter(as_mount_errors())
         directory = enter(open_cache_directory(settings.cache_path))
         traffic = Traffic(rates_of(settings))
-        driver = await open_(open_driver(settings, directory, traffic))
+        driver = await open_(open_driver(settings, directory, traffic, on_away=is_away))
         warn_of_store(settings, driver.capabilities)
         write_record(settings)
         local = enter(open_local(directory, settings))
@@ -118,7 +138,7 @@ async def _run(settings: MountSettings, on_ready: Callable[[], None]) -> None:
 
         def ready() -> None:
             service.ready()
-            on_ready()
+            on_ready(note)
 
         # What programs see.
         async with open_filesystem(
@@ -132,6 +152,7 @@ async def _run(settings: MountSettings, on_ready: Callable[[], None]) -> None:
         ) as filesystem:
             knobs.filesystem = filesystem
             places.inspection = filesystem.inspection
+            await trio.to_thread.run_sync(free_mountpoint)
             fuse = open_session(filesystem, settings.mountpoint, _fuse_options(settings), operations)
             async with fuse as session, actions.serving(filesystem):
                 await life.serve(session, filesystem.commit_everything, ready)

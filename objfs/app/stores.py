@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.app.conditions import probed
+from objfs.app.conditions import probed, remembered
 from objfs.codec.foreign import DecodedStore
 from objfs.errors import (
     BucketNotFoundError,
@@ -31,7 +31,7 @@ from objfs.upload.rules import build_rule_set
 from objfs.upload.uploader import UploadSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from objfs.config import MountSettings
     from objfs.store.pace import Traffic
@@ -74,18 +74,36 @@ def store_stacks(settings: MountSettings, driver: ObjectStore, traffic: Traffic)
 
 @asynccontextmanager
 async def open_driver(
-    settings: MountSettings, directory: CacheDirectory, traffic: Traffic
+    settings: MountSettings,
+    directory: CacheDirectory,
+    traffic: Traffic,
+    *,
+    on_away: Callable[[str], None] | None = None,
 ) -> AsyncIterator[ObjectStore]:
     """The store, which answers, with its conditions as found by trying.
+
+    Args:
+        settings: which store.
+        directory: where is remembered what was found.
+        traffic: what is measured of it.
+        on_away: told why the store is not reachable; one that this cache was used with before need not be.
 
     Raises:
         MountError: it does not answer as it should.
     """
-    url = StoreUrl.parse(settings.url)
+    url, memory = StoreUrl.parse(settings.url), directory.path / "conditions.json"
     with closing(open_store(url, replace(store_options(settings), traffic=traffic))) as driver:
-        await trio.to_thread.run_sync(check_store, driver, settings)
+        try:
+            await trio.to_thread.run_sync(check_store, driver)
+        except ObjectStoreError as error:
+            known = await trio.to_thread.run_sync(remembered, driver, memory)
+            if on_away is None or known is None or not isinstance(error, UnavailableError):
+                raise MountError(explain_store_error(error, settings)) from error
+            on_away(str(error))
+            yield known
+            return
         if url.scheme in PROBED_SCHEMES and not settings.read_only:
-            yield await trio.to_thread.run_sync(probed, driver, directory.path / "conditions.json")
+            yield await trio.to_thread.run_sync(probed, driver, memory)
         elif url.scheme in PROBED_SCHEMES:
             yield ProbedStore(driver, await trio.to_thread.run_sync(probe_listing, driver))
         else:
@@ -121,16 +139,13 @@ def s3_endpoint_of(settings: MountSettings) -> str | None:
     return s3_endpoint(url, store_options(settings)) if url.scheme == "s3" else None
 
 
-def check_store(store: ObjectStore, settings: MountSettings) -> None:
+def check_store(store: ObjectStore) -> None:
     """Ask the store for one key.
 
     Raises:
-        MountError: one sentence about why it did not answer as it should.
+        ObjectStoreError: it did not answer as it should.
     """
-    try:
-        RetryingStore(store, START_CHECK_POLICY).list("", max_keys=1)
-    except ObjectStoreError as error:
-        raise MountError(explain_store_error(error, settings)) from error
+    RetryingStore(store, START_CHECK_POLICY).list("", max_keys=1)
 
 
 def explain_store_error(error: ObjectStoreError, settings: MountSettings) -> str:

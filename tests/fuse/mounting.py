@@ -35,7 +35,7 @@ class Place:
 
     folder: Path
     cache: Path
-    environment: Mapping[str, str]
+    environment: dict[str, str]
 
     @property
     def mountpoint(self) -> Path:

@@ -423,9 +423,56 @@ def test_umount_while_the_store_is_away(minio_bucket: Bucket, minio: servers.Ser
             done = mount.place.run("umount", "--no-drain", str(mount.path))
             assert done.returncode == 0
             assert "stay in the journal" in done.stderr
-            refused = mount.place.mount(url)
-            assert refused.returncode == 1
-            assert "not reachable" in refused.stderr
             gate.open()
             mount.mount_again()
     assert minio_bucket.contents() == {"a": b"kept"}
+
+
+def test_killed_and_mounted_while_the_store_is_away(minio_bucket: Bucket, minio: servers.Server) -> None:
+    minio_bucket.store.put("there/x", b"x")
+    with Gate(minio.host) as gate:
+        url = minio_bucket.url.replace(minio.host, gate.host)
+        with mounted(
+            url,
+            environment=minio_bucket.environment,
+            allow_errors=True,
+            metadata_ttl="1h",
+            store_timeout="2s",
+        ) as mount:
+            assert [path.name for path in mount.path.iterdir()] == ["there"]
+            gate.shut()
+            (mount.path / "dir").mkdir()
+            (mount.path / "dir" / "a").write_bytes(b"kept")
+            (mount.path / "there").rename(mount.path / "moved")
+            mount.kill()
+            done = mount.place.mount(url, **mount.options)
+            assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+            assert "not reachable" in done.stderr
+            assert (mount.path / "dir" / "a").read_bytes() == b"kept"
+            (mount.path / "dir" / "a").write_bytes(b"changed")
+            assert not (mount.path / "there").exists()
+            assert mount.path.is_dir()
+            with pytest.raises(OSError, match="Input/output error"):  # nobody knows what else there is
+                os.listdir(mount.path)
+            gate.open()
+            mount.drain()
+            assert sorted(os.listdir(mount.path)) == ["dir", "moved"]
+            assert (mount.path / "moved" / "x").read_bytes() == b"x"
+    assert minio_bucket.contents() == {"dir/": b"", "dir/a": b"changed", "moved/x": b"x"}
+
+
+def test_a_dead_mount_stays_until_another_takes_its_place(minio_bucket: Bucket) -> None:
+    """What programs wrote into the folder below would be hidden by the next mount."""
+    with mounted(minio_bucket.url, environment=minio_bucket.environment, allow_errors=True) as mount:
+        mount.kill()
+        good = dict(mount.place.environment)
+        mount.place.environment["AWS_SECRET_ACCESS_KEY"] = "wrong-secret-of-somebody"  # noqa: S105
+        refused = mount.place.mount(mount.url)
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert "credentials" in refused.stderr
+        assert mounts.is_dead(mount.path)
+        with pytest.raises(OSError, match="not connected"):
+            (mount.path / "a").write_bytes(b"a")
+        mount.place.environment.update(good)
+        mount.mount_again()
+        (mount.path / "a").write_bytes(b"a")

@@ -19,7 +19,7 @@ _MOST_DESCRIPTORS = 65536  # in containers SC_OPEN_MAX may be 2**30, and nobody 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How the start went: exit status, and a sentence unless it is 0."""
+    """How the start went: exit status, and a sentence if there is something to tell."""
 
     status: int
     sentence: str = ""

@@ -18,7 +18,7 @@ FUSE_CONFIG = Path("/etc/fuse.conf")
 
 
 def check_before_mount(settings: MountSettings) -> None:
-    """Raise MountError for what the user can put right; a dead mount at the mountpoint is taken away."""
+    """Raise MountError for what the user can put right."""
     check_fuse(FUSE_DEVICE)
     if settings.allow_other:
         check_allow_other(FUSE_CONFIG)
@@ -52,10 +52,11 @@ def check_allow_other(config: Path) -> None:
 
 
 def check_mountpoint(mountpoint: Path, *, nonempty: bool) -> None:
-    """The mountpoint is a folder that is free."""
+    """The mountpoint is a folder that is free, or what is left of an earlier mount."""
     if mounts.is_automount(mountpoint):
         return  # it waits for this very mount: to look at the folder might wait for ourselves
-    _clear_dead_mount(mountpoint)
+    if mounts.is_dead(mountpoint):
+        return
     entry = mounts.find_mount(mountpoint)
     if entry is not None and entry.fs_type == mounts.FUSE_TYPE:
         raise MountError(
@@ -81,9 +82,13 @@ def check_mountpoint(mountpoint: Path, *, nonempty: bool) -> None:
         )
 
 
-def _clear_dead_mount(mountpoint: Path) -> None:
-    if mounts.is_dead(mountpoint) and not mounts.detach_by_force(mountpoint):
+def free_mountpoint(mountpoint: Path, *, nonempty: bool) -> None:
+    """Take away what is left of an earlier mount, whose program has gone."""
+    if mounts.is_automount(mountpoint) or not mounts.is_dead(mountpoint):
+        return
+    if not mounts.detach_by_force(mountpoint):
         raise MountError(
             f"{mountpoint} is the rest of a mount whose program has gone, and it cannot be taken away; "
             f"ask the administrator to run 'umount -l {mountpoint}'."
         )
+    check_mountpoint(mountpoint, nonempty=nonempty)

@@ -13,7 +13,7 @@ from objfs.cli import mounts
 from objfs.cli.failure import describe_failure, pick_leaf
 from objfs.cli.logs import configure_logging
 from objfs.cli.mounting.background import Outcome, run_in_background
-from objfs.cli.mounting.checks import check_before_mount
+from objfs.cli.mounting.checks import check_before_mount, free_mountpoint
 from objfs.cli.settings import read_settings
 from objfs.errors import ObjfsError
 
@@ -64,7 +64,11 @@ def serve(settings: MountSettings, report: Callable[[Outcome], None]) -> int:
             run_mount,
         )  # with trio, pyfuse3 and the SDKs: only in the process that serves
 
-        run_mount(settings, on_ready=lambda: report(Outcome(status=0)))
+        run_mount(
+            settings,
+            free_mountpoint=lambda: free_mountpoint(settings.mountpoint, nonempty=settings.nonempty),
+            on_ready=lambda note: report(Outcome(status=0, sentence=note)),
+        )
     except KeyboardInterrupt:
         return 0
     except BaseException as error:  # noqa: BLE001  # the last chance to say anything
