@@ -9,8 +9,9 @@ import trio
 
 from objfs.errors import ObjfsError
 from objfs.upload.operations import Kind, Operation
-from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node, Tree, walk
+from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node
 from objfs.vfs.treated import adopt
+from objfs.vfs.tree import Tree, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

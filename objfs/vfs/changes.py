@@ -16,7 +16,8 @@ import trio
 from objfs.upload.operations import NOTHING, Kind, Operation, State
 from objfs.vfs.adoption import hide, stored_below
 from objfs.vfs.attributes import encode, forget_guessed_type, metadata_bytes
-from objfs.vfs.nodes import PENDING, DirectoryNode, FileNode, Node, Tree, walk
+from objfs.vfs.nodes import PENDING, DirectoryNode, FileNode, Node
+from objfs.vfs.tree import Tree, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

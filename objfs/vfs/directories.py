@@ -22,17 +22,18 @@ from objfs.vfs.last_known import LastKnown
 from objfs.vfs.listings import Listing
 from objfs.vfs.mirror import Kernel, Mirror
 from objfs.vfs.names import RESERVED_ROOT, is_showable
-from objfs.vfs.nodes import NEVER, DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.nodes import NEVER, DirectoryNode, FileNode, Node
 from objfs.vfs.proving import PROVE_AT_ONCE, Prover
 from objfs.vfs.walking import Walks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from objfs.store.protocol import AsyncObjectStore
     from objfs.store.values import ObjectInfo
     from objfs.upload.rules import RuleSet
     from objfs.vfs.attributes import Defaults
+    from objfs.vfs.tree import Tree
 
 log = logging.getLogger(__name__)
 
@@ -245,11 +246,7 @@ class Directories:
         )
 
     async def _list(self, directory: DirectoryNode, *, walking: bool) -> None:
-        if (
-            walking
-            and self._walks.is_walk(directory)
-            and await self._walks.walk(directory, self._ask_for_missing)
-        ):
+        if walking and self._walks.is_walk(directory) and await self._walks.walk(directory, self._ask_for):
             return
         while not await self._list_pages(directory, max_pages=None):
             log.debug("%r moved while it was listed", directory.path)
@@ -282,19 +279,12 @@ class Directories:
         if directory.prefix != prefix or self._tree.has_moved(prefix, since=moves):
             return False
         directory.large = pages > 1 or token is not None
-        self._mirror.merge(directory, listing, complete=token is None)
-        if token is None:
-            await self._ask_for_missing(directory, listing)
+        await self._ask_for(directory, self._mirror.merge(directory, listing, complete=token is None))
         return True
 
-    async def _ask_for_missing(self, directory: DirectoryNode, listing: Listing) -> None:
-        """Ask for what the listing lacks and may be there: some come behind, some overlook what changes."""
-        missing = [
-            name
-            for name, child in directory.children.items()
-            if name in listing.doubted or listing.may_lag(child)
-        ]
-        await for_each(missing, lambda name: self._probe(directory, name), at_once=PROVE_AT_ONCE)
+    async def _ask_for(self, directory: DirectoryNode, names: Sequence[str]) -> None:
+        """Ask for what a listing lacks and may be there."""
+        await for_each(names, lambda name: self._probe(directory, name), at_once=PROVE_AT_ONCE)
 
 
 def _is_elsewhere(parent: DirectoryNode, name: str) -> bool:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from objfs.vfs.content import Contents
     from objfs.vfs.disk import DiskShare
     from objfs.vfs.durability import Durability
-    from objfs.vfs.nodes import FileNode, Tree
+    from objfs.vfs.nodes import FileNode
     from objfs.vfs.settling import Settling
     from objfs.vfs.treatment import Treatment
+    from objfs.vfs.tree import Tree
     from objfs.vfs.values import VfsSettings
     from objfs_cache.staged import StagedFile
 

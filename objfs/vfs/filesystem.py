@@ -33,7 +33,7 @@ from objfs.vfs.handles import Handles
 from objfs.vfs.inspection import Inspection
 from objfs.vfs.making import Maker
 from objfs.vfs.names import check_new_name
-from objfs.vfs.nodes import DirectoryNode, FileNode, Tree
+from objfs.vfs.nodes import DirectoryNode, FileNode
 from objfs.vfs.owners import Owners
 from objfs.vfs.places import Places
 from objfs.vfs.pruning import prune
@@ -42,6 +42,7 @@ from objfs.vfs.retiring import Retirement
 from objfs.vfs.settling import Settling
 from objfs.vfs.streams import DirectoryStreams
 from objfs.vfs.treatment import Treatment
+from objfs.vfs.tree import Tree
 from objfs.vfs.values import Space
 from objfs.vfs.warming import Warmer
 from objfs.vfs.xattrs import Xattrs

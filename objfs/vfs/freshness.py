@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node
 from objfs.vfs.treated import expiry_of
 from objfs.vfs.values import Stat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from objfs.vfs.tree import Tree
 
 
 class Freshness:

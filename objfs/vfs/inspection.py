@@ -15,8 +15,9 @@ from objfs.store.known import head_known
 from objfs.store.threads import in_thread
 from objfs.upload.operations import State
 from objfs.vfs.content import object_id
-from objfs.vfs.nodes import DirectoryNode, FileNode, is_ours
+from objfs.vfs.nodes import DirectoryNode, FileNode
 from objfs.vfs.treated import describe
+from objfs.vfs.tree import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from objfs.store.values import ObjectInfo
     from objfs.upload.rules import RuleSet
     from objfs.vfs.directories import Directories
-    from objfs.vfs.nodes import Node, Tree
+    from objfs.vfs.nodes import Node
+    from objfs.vfs.tree import Tree
     from objfs_cache.blocks import BlockCache
 
 STATUS_XATTR = "user.objfs.status"

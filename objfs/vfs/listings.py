@@ -25,8 +25,6 @@ class Listing:
     hidden: int = 0
     proven: dict[str, ObjectInfo | None] = field(default_factory=dict)
     """The markers, or that there is none, of folders that were looked at."""
-    doubted: frozenset[str] = frozenset()
-    """Known files that it lacks, but that are to be asked for before they go."""
 
     def add_key(self, prefix: str, info: ObjectInfo) -> None:
         """Count an object directly below the prefix."""
@@ -54,8 +52,8 @@ class Listing:
         return node.name not in self.files and node.name not in self.folders
 
     def may_lag(self, node: Node) -> bool:
-        """Whether the listing lacks an entry because it is older than that."""
-        return self.lacks(node) and node.changed_at <= self.begun_at < node.changed_at + LAG_S
+        """Whether the listing may lack an entry because that was changed shortly before."""
+        return node.changed_at <= self.begun_at < node.changed_at + LAG_S
 
 
 def sort_in(listings: dict[str, Listing], top: str, info: ObjectInfo, begun_at: float) -> None:

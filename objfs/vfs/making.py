@@ -11,15 +11,16 @@ import trio
 from objfs.errors import PreconditionFailedError
 from objfs.vfs.attributes import Attributes, encode, fresh_attributes
 from objfs.vfs.names import check_new_name
-from objfs.vfs.nodes import is_at_or_below
+from objfs.vfs.tree import is_at_or_below
 
 if TYPE_CHECKING:
     from objfs.upload.uploader import Uploader
     from objfs.vfs.changes import Changes
     from objfs.vfs.content import Contents
     from objfs.vfs.directories import Directories
-    from objfs.vfs.nodes import DirectoryNode, FileNode, Tree
+    from objfs.vfs.nodes import DirectoryNode, FileNode
     from objfs.vfs.places import Places
+    from objfs.vfs.tree import Tree
     from objfs.vfs.values import Caller
 
 

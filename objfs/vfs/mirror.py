@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Protocol
 from objfs.codec.marks import content_version
 from objfs.vfs.attributes import Defaults, decode, default_attributes
 from objfs.vfs.names import RESERVED_ROOT
-from objfs.vfs.nodes import NEVER, DirectoryNode, FileNode, Node, Tree, is_ours, walk
+from objfs.vfs.nodes import NEVER, DirectoryNode, FileNode, Node
+from objfs.vfs.tree import Tree, is_ours, walk
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from objfs.store.values import ObjectInfo, Version
     from objfs.vfs.freshness import Freshness
     from objfs.vfs.listings import Listing
 
 
-DOUBTED_MAX = 100  # files that one listing lacks
+OVERLOOKED_MAX = 100  # files that one listing lacks
 
 
 class Kernel(Protocol):
@@ -38,11 +41,16 @@ class Mirror:
         self._kernel = kernel
         self._may_overlook = may_overlook
 
-    def merge(self, directory: DirectoryNode, listing: Listing, *, complete: bool) -> None:
-        """Put in what a listing told; `complete`: what it lacks is gone."""
+    def merge(self, directory: DirectoryNode, listing: Listing, *, complete: bool) -> list[str]:
+        """Put in what a listing told; `complete`: what it lacks is gone, but for what is returned.
+
+        Returns:
+            names of entries that are to be asked for before they go: some listings come behind, and some
+            overlook objects that are being overwritten (see `Prover.is_overlooked`).
+        """
         begun_at = listing.begun_at
         if directory.told_at > begun_at:
-            return
+            return []
         if directory.parent is None:
             listing.folders.discard(RESERVED_ROOT)
             listing.files.pop(RESERVED_ROOT, None)
@@ -60,26 +68,16 @@ class Mirror:
                 if name in listing.proven and is_there and not node.proven:
                     self.prove_directory(node, listing.proven[name], begun_at)
         self._take_marker(directory, listing)
-        if complete:
-            self._complete(directory, listing)
+        return self._complete(directory, listing) if complete else []
 
-    def _complete(self, directory: DirectoryNode, listing: Listing) -> None:
-        """There is nothing but what the listing told.
-
-        But some listings overlook objects that are being overwritten (see `Prover.is_overlooked`): a few
-        files that are missing are asked for, many were deleted.
-        """
+    def _complete(self, directory: DirectoryNode, listing: Listing) -> list[str]:
         begun_at = listing.begun_at
-        lacking = [
-            (name, child)
-            for name, child in directory.children.items()
-            if listing.lacks(child) and not listing.may_lag(child)
-        ]
+        lacking = {name: child for name, child in directory.children.items() if listing.lacks(child)}
+        doubted = {name for name, child in lacking.items() if listing.may_lag(child)}
         if self._may_overlook:
-            files = [name for name, child in lacking if isinstance(child, FileNode) and not is_ours(child)]
-            listing.doubted = frozenset(files if len(files) <= DOUBTED_MAX else ())
-        for name, _ in lacking:
-            if name not in listing.doubted and self.may_update(directory, name, begun_at):
+            doubted |= _overlooked(lacking)
+        for name in lacking:
+            if name not in doubted and self.may_update(directory, name, begun_at):
                 self.vanish(directory, name, begun_at)
         directory.listed_at = directory.told_at = begun_at
         directory.absent = {
@@ -87,6 +85,7 @@ class Mirror:
         }
         directory.expired = {name: one for name, one in directory.expired.items() if name in listing.files}
         directory.gone = {name: until for name, until in directory.gone.items() if until > begun_at}
+        return [name for name in lacking if name in doubted]
 
     def _take_marker(self, directory: DirectoryNode, listing: Listing) -> None:
         if directory.parent is None or directory.pending() or directory.changed_at > listing.begun_at:
@@ -180,6 +179,12 @@ class Mirror:
             self._tree.detach(below)
         if parent is not None:
             self._kernel.invalidate_entry(parent.ino, name)
+
+
+def _overlooked(lacking: Mapping[str, Node]) -> set[str]:
+    """Files that may be there all the same; where many are missing, they were deleted."""
+    files = {name for name, child in lacking.items() if isinstance(child, FileNode) and not is_ours(child)}
+    return files if len(files) <= OVERLOOKED_MAX else set()
 
 
 def _learn_content(node: FileNode, version: Version) -> None:

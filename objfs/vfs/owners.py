@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from objfs.store.values import Version
     from objfs.upload.ledger import Ledger
     from objfs.vfs.content import Contents
-    from objfs.vfs.nodes import Node, Tree
+    from objfs.vfs.nodes import Node
+    from objfs.vfs.tree import Tree
     from objfs_cache.staged import StagedFile, StagedState
 
 OWNERS_SLACK = 1000  # operations that were taken back are forgotten once they are so many

@@ -6,7 +6,8 @@ import errno
 from typing import TYPE_CHECKING
 
 from objfs.vfs.names import RESERVED_ROOT, check_new_name, decode_name
-from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree, is_at_or_below
+from objfs.vfs.nodes import DirectoryNode, FileNode, Node
+from objfs.vfs.tree import Tree, is_at_or_below
 
 if TYPE_CHECKING:
     from objfs.vfs.directories import Directories

@@ -12,7 +12,7 @@ import trio
 from objfs.errors import NotFoundError, ObjectStoreError
 from objfs.store.known import find_known
 from objfs.store.parallel import for_each
-from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.nodes import DirectoryNode, FileNode, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from objfs.store.values import ObjectInfo
     from objfs.vfs.listings import Listing
     from objfs.vfs.mirror import Mirror
+    from objfs.vfs.tree import Tree
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.vfs.nodes import NEVER, DirectoryNode, FileNode, is_ours
+from objfs.vfs.nodes import NEVER, DirectoryNode, FileNode
+from objfs.vfs.tree import is_ours
 
 if TYPE_CHECKING:
-    from objfs.vfs.nodes import Node, Tree
+    from objfs.vfs.nodes import Node
+    from objfs.vfs.tree import Tree
 
 NODES_MAX = 100_000  # about 100 MB of inodes
 TURN = 2000  # entries looked at between two turns of the event loop

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from objfs.upload.operations import Kind, Operation
 from objfs.vfs.attributes import Attributes, Defaults, decode_options, default_attributes
-from objfs.vfs.nodes import PENDING, DirectoryNode, FileNode, Node, Tree
+from objfs.vfs.nodes import PENDING, DirectoryNode, FileNode, Node
 
 if TYPE_CHECKING:
     from objfs.upload.ledger import Ledger
     from objfs.vfs.adoption import Adoption
     from objfs.vfs.owners import Owners
+    from objfs.vfs.tree import Tree
 
 
 def replay(ledger: Ledger, tree: Tree, owners: Owners, adoption: Adoption, defaults: Defaults) -> None:

@@ -8,14 +8,15 @@ import trio
 
 from objfs.vfs.listings import Listing, sort_in
 from objfs.vfs.names import is_showable
-from objfs.vfs.nodes import DirectoryNode, Tree
+from objfs.vfs.nodes import DirectoryNode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from objfs.store.protocol import AsyncObjectStore
     from objfs.vfs.freshness import Freshness
     from objfs.vfs.mirror import Mirror
+    from objfs.vfs.tree import Tree
 
 WALK_AFTER = 2  # so many sibling directories listed one after another are a walk
 WALK_WITHIN_S = 2.0
@@ -44,13 +45,13 @@ class Walks:
         return parent.opened_children > WALK_AFTER and self._store.capabilities.listing_ordered
 
     async def walk(
-        self, wanted: DirectoryNode, merged: Callable[[DirectoryNode, Listing], Awaitable[None]]
+        self, wanted: DirectoryNode, ask_for: Callable[[DirectoryNode, Sequence[str]], Awaitable[None]]
     ) -> bool:
         """List flatly from `wanted` on, for all directories below its parent; False if it was too much.
 
         Args:
             wanted: the directory that is to be listed now.
-            merged: called for each directory whose listing has been put into the tree.
+            ask_for: called with what a listing lacks and may be there, for each that was put into the tree.
         """
         top = wanted.parent
         if top is None or wanted.origin is not None:
@@ -75,9 +76,9 @@ class Walks:
                     last = info.key
             token = page.next_page
             done = [known for known in listings if token is None or not last.startswith(known)]
-            taken = self._take_walked(top, {known: listings.pop(known) for known in done})
-            for directory, listing in taken:
-                await merged(directory, listing)
+            missing = self._take_walked(top, {known: listings.pop(known) for known in done})
+            for directory, names in missing:
+                await ask_for(directory, names)
             if start not in listings:
                 return self._freshness.is_listed(wanted)
             if token is None:
@@ -86,14 +87,13 @@ class Walks:
 
     def _take_walked(
         self, top: DirectoryNode, listings: dict[str, Listing]
-    ) -> list[tuple[DirectoryNode, Listing]]:
-        taken: list[tuple[DirectoryNode, Listing]] = []
+    ) -> list[tuple[DirectoryNode, list[str]]]:
+        missing: list[tuple[DirectoryNode, list[str]]] = []
         for prefix in sorted(listings):
             node = self._walked_to(top, prefix, listings[prefix].begun_at)
             if node is not None:
-                self._mirror.merge(node, listings[prefix], complete=True)
-                taken.append((node, listings[prefix]))
-        return taken
+                missing.append((node, self._mirror.merge(node, listings[prefix], complete=True)))
+        return missing
 
     def _walked_to(self, top: DirectoryNode, prefix: str, begun_at: float) -> DirectoryNode | None:
         """The directory whose content the store has at a prefix, if it is still where its name says.

@@ -15,8 +15,9 @@ from objfs.store.parallel import for_each
 from objfs.store.threads import in_thread
 from objfs.store.values import MIB, Version
 from objfs.vfs.content import is_regular, object_id
-from objfs.vfs.nodes import DirectoryNode, FileNode, Node, Tree, walk
+from objfs.vfs.nodes import DirectoryNode, FileNode, Node
 from objfs.vfs.proving import PROVE_AT_ONCE
+from objfs.vfs.tree import Tree, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from objfs.vfs.attributes import Defaults, default_attributes
-from objfs.vfs.nodes import MOVES_REMEMBERED, Tree
+from objfs.vfs.tree import MOVES_REMEMBERED, Tree
 
 
 def test_a_request_is_outdated_by_moves_there_and_back() -> None:

@@ -11,7 +11,7 @@ import trio.testing
 from objfs.errors import StaleVersionError
 from objfs.store.values import MIB, Version
 from objfs.vfs.attributes import Defaults, default_attributes
-from objfs.vfs.nodes import Tree
+from objfs.vfs.tree import Tree
 from objfs.vfs.warming import PARALLEL_FETCHES, WarmCounts, Warmer
 from objfs_cache.blocks import open_block_cache
 
