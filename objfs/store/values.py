@@ -230,7 +230,8 @@ class Capabilities:
         listing_consistent: listings show every change that was answered before they were asked for.
         listing_ordered: listings come in UTF-8 byte order of the keys.
         file_over_prefix: an object `a` and objects below `a/` can exist together. Stores where they cannot
-            keep prefixes as folders, and may list such as nothing is in.
+            (MinIO) keep prefixes as folders of a disk: they list such as nothing is in, overlook what is
+            being overwritten, deny writes beside a delete, and one of several nodes may lack an object.
         paces_bodies: the driver itself keeps bodies to the rates of `StoreOptions.traffic`.
         max_key_bytes: longest key, in UTF-8 bytes.
         max_metadata_bytes: most bytes of metadata names and values together.

@@ -6,7 +6,6 @@ import logging
 import os
 import resource
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from objfs.cli import mounts
@@ -38,7 +37,7 @@ def mount(target: str, mountpoint: Path | None, flags: Mapping[str, str], option
             outcome = reported
 
         status = serve(settings, keep)
-        outcome = outcome if outcome.status else replace(outcome, status=status)
+        outcome = outcome if outcome.status else Outcome(status=status)  # a note was in the log on the way
     else:
         outcome = run_in_background(
             lambda report: serve(settings, report),
