@@ -38,6 +38,7 @@ class Adoption:
         *,
         kernel: Kernel,
         retire: Callable[[FileNode, StagedFile], None],
+        supersede: Callable[[Node], None],
     ) -> None:
         self._tree = tree
         self._ledger = ledger
@@ -45,6 +46,7 @@ class Adoption:
         self._contents = contents
         self._kernel = kernel
         self._retire = retire
+        self._supersede = supersede
 
     async def before_replace(self, operation: Operation) -> None:
         """See `Observer`: programs that hold the old version open keep its bytes."""
@@ -65,14 +67,16 @@ class Adoption:
         """See `Observer`."""
         node = self._owners.take(operation)
         self._names_left(operation, node)
-        version = self._owners.told_of(operation, node, version)
+        shows = self._owners.shows(operation, node)
         if node is None:
             return
         node.changed_at = trio.current_time()
         if isinstance(node, DirectoryNode):
             self._directory_done(node, operation)
         elif isinstance(node, FileNode):
-            self._file_done(node, operation, version)
+            self._file_done(node, operation, version if shows else None)
+            if not shows:
+                self._supersede(node)
         self._tree.drop_if_unused(node)
 
     def tree_copied(self, operation: Operation, moved: Mapping[str, tuple[Version, Version]]) -> None:

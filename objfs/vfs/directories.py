@@ -64,17 +64,17 @@ class Directories:
         self._store = store
         self._nursery = nursery
         self.freshness = Freshness(tree, ttl_s=ttl_s, hides=hides)
-        self._mirror = Mirror(
+        self.mirror = Mirror(
             tree,
             self.freshness,
             defaults=defaults,
             kernel=kernel,
             may_overlook=not store.capabilities.file_over_prefix,
         )
-        self._walks = Walks(tree, store, self.freshness, self._mirror)
+        self._walks = Walks(tree, store, self.freshness, self.mirror)
         self._last_known = LastKnown()
-        self.prover = Prover(tree, store, self._mirror, nursery)
-        self.expiring = Expiring(self._mirror, self.prover, self._last_known, rules)
+        self.prover = Prover(tree, store, self.mirror, nursery)
+        self.expiring = Expiring(self.mirror, self.prover, self._last_known, rules)
         self._listing: dict[DirectoryNode, trio.Lock] = {}
 
     # -- lookups ------------------------------------------------------------------------------------
@@ -179,18 +179,18 @@ class Directories:
         if parent.prefix + name != key or self._tree.has_moved(f"{key}/", since=moves):
             await self._probe(parent, name)  # the directory was moved meanwhile: nothing was learnt
             return
-        if _is_elsewhere(parent, name) or not self._mirror.may_update(parent, name, begun_at):
+        if _is_elsewhere(parent, name) or not self.mirror.may_update(parent, name, begun_at):
             return
         if below:
-            directory = self._mirror.show_directory(parent, name, begun_at)
+            directory = self.mirror.show_directory(parent, name, begun_at)
             if below[0].key == f"{key}/":
                 await self.prover.prove(directory)
             else:
-                self._mirror.prove_directory(directory, None, begun_at)
+                self.mirror.prove_directory(directory, None, begun_at)
         elif found:
-            self._mirror.show_file(parent, name, found[0], begun_at)
+            self.mirror.show_file(parent, name, found[0], begun_at)
         else:
-            self._mirror.vanish(parent, name, begun_at)
+            self.mirror.vanish(parent, name, begun_at)
             if len(parent.absent) >= ABSENT_MAX:
                 parent.absent.clear()
             parent.absent[name] = begun_at
@@ -279,7 +279,7 @@ class Directories:
         if directory.prefix != prefix or self._tree.has_moved(prefix, since=moves):
             return False
         directory.large = pages > 1 or token is not None
-        await self._ask_for(directory, self._mirror.merge(directory, listing, complete=token is None))
+        await self._ask_for(directory, self.mirror.merge(directory, listing, complete=token is None))
         return True
 
     async def _ask_for(self, directory: DirectoryNode, names: Sequence[str]) -> None:

@@ -101,14 +101,6 @@ class FileSystem:
             max_metadata_bytes=store.capabilities.max_metadata_bytes,
             rules=settings.rules,
         )
-        self._adoption = Adoption(
-            self._tree,
-            uploader.ledger,
-            self._owners,
-            self._contents,
-            kernel=kernel,
-            retire=Retirement(reader, nursery).retire,
-        )
         self._directories = Directories(
             self._tree,
             store,
@@ -118,6 +110,15 @@ class FileSystem:
             kernel=kernel,
             hides=uploader.ledger.concerns,
             rules=settings.rules,
+        )
+        self._adoption = Adoption(
+            self._tree,
+            uploader.ledger,
+            self._owners,
+            self._contents,
+            kernel=kernel,
+            retire=Retirement(reader, nursery).retire,
+            supersede=self._directories.mirror.supersede,
         )
         self._freshness = self._directories.freshness
         self._places = Places(self._tree, self._directories, max_key_bytes=store.capabilities.max_key_bytes)

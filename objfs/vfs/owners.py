@@ -8,7 +8,6 @@ from objfs.upload.operations import Kind, Operation, State
 from objfs.vfs.nodes import FileNode
 
 if TYPE_CHECKING:
-    from objfs.store.values import Version
     from objfs.upload.ledger import Ledger
     from objfs.vfs.content import Contents
     from objfs.vfs.nodes import Node
@@ -42,17 +41,25 @@ class Owners:
         """The epoch of a move of a directory that has ended."""
         return self._epochs.pop(operation, 0)
 
-    def told_of(self, operation: Operation, node: Node | None, version: Version | None) -> Version | None:
-        """The version that an operation made, as far as it is what the node has shown until now."""
+    def shows(self, operation: Operation, node: Node | None) -> bool:
+        """Whether a node may go on as what an operation that has ended made of it.
+
+        If the store had the bytes all the time, which a power loss took here, it has shown others, or none.
+        What is pending, or was written since, applies to those of the store, though.
+        """
         doubtful = self._doubtful.pop(operation, None)
         self._unseen.pop(operation, None)
         if doubtful is None or operation.staged is not None:
-            return version
-        if isinstance(node, FileNode) and doubtful in node.layers:  # the store had the bytes all the time
-            node.layers.remove(doubtful)
-        doubtful.discard()
-        # With something pending nobody would look, and what is pending applies to it.
-        return version if node is not None and node.pending() else None
+            return True
+        is_layer = isinstance(node, FileNode) and doubtful in node.layers
+        if isinstance(node, FileNode) and (node.pending() or node.dirty):
+            if is_layer:
+                node.layers.remove(doubtful)
+            doubtful.discard()
+            return True
+        if not is_layer:
+            doubtful.discard()
+        return False
 
     def own(self, operation: Operation, node: Node) -> None:
         if len(self._owners) > 2 * len(self._ledger) + OWNERS_SLACK:

@@ -483,30 +483,63 @@ def test_a_loss_does_not_hide_what_was_synced_below_it(tmp_path: Path) -> None:
         one.live(after)
 
 
+async def store_more_than_is_synced(at: Scene) -> None:
+    """The store gets all of the file `new`, of which a part had been synced, and nobody here finds out."""
+    await at.client.apply(Op("create", "new", slot=1, flags=os.O_RDWR))
+    await at.client.apply(Op("write", slot=1, data=b"synced"))
+    await at.client.apply(Op("fsync", slot=1))
+    await at.client.apply(Op("write", slot=1, offset=6, data=b" and more"))
+    await at.client.apply(Op("close", slot=1))
+
+    def away(_name: str, asked: str) -> None:
+        if asked == "new":
+            raise UnavailableError("Away.", key=asked)
+
+    def lose(name: str, key: str) -> bool:
+        if (name, key) != ("PUT", "new"):
+            return False
+        at.store.before_request = away
+        return True
+
+    at.store.lose = lose
+    await trio.sleep(2.5)
+    assert at.store.objects()["new"] == b"synced and more"
+
+
+def answer_all_again(at: Scene) -> None:
+    """No answer is lost any more either."""
+    at.store.lose = lambda _name, _key: False
+    answer_again(at)
+
+
+def test_stored_before_the_power_was_lost_and_looked_up_since(tmp_path: Path) -> None:
+    """An inode that a program found has its bytes, or is stale; never is it an empty file."""
+
+    async def after(at: Scene) -> None:
+        fs = at.mount.filesystem
+        found = await fs.lookup(ROOT, b"new")
+        handle = await fs.open(found.ino, os.O_RDONLY)
+        assert await fs.files.read(handle, 0, 100) == b"synced"
+        answer_all_again(at)
+        await at.mount.uploader.drain()
+        assert await fs.files.read(handle, 0, 100) == b"synced"
+        await fs.files.release(handle)
+        with pytest.raises(OSError, match="superseded"):
+            await fs.open(found.ino, os.O_RDONLY)
+        assert await shows(at, "new") == b"synced and more"
+        assert await drained(at) == {"big": BIG, "new": b"synced and more"}
+
+    with machine(tmp_path) as one:
+        one.live(store_more_than_is_synced)
+        one.live(after)
+
+
 @pytest.mark.parametrize("later", ["rename", "patch"])
 def test_stored_before_the_power_was_lost_and_changed_since(tmp_path: Path, later: str) -> None:
     """The store has more than what had been synced; what waits behind that applies to it."""
 
     async def before(at: Scene) -> None:
-        await at.client.apply(Op("create", "new", slot=1, flags=os.O_RDWR))
-        await at.client.apply(Op("write", slot=1, data=b"synced"))
-        await at.client.apply(Op("fsync", slot=1))
-        await at.client.apply(Op("write", slot=1, offset=6, data=b" and more"))
-        await at.client.apply(Op("close", slot=1))
-
-        def away(_name: str, asked: str) -> None:
-            if asked == "new":
-                raise UnavailableError("Away.", key=asked)
-
-        def lose(name: str, key: str) -> bool:
-            if (name, key) != ("PUT", "new"):
-                return False
-            at.store.before_request = away  # and nobody finds out
-            return True
-
-        at.store.lose = lose
-        await trio.sleep(2.5)
-        assert at.store.objects()["new"] == b"synced and more"
+        await store_more_than_is_synced(at)
         if later == "rename":
             await at.do("rename", "new", "r4")
         else:
@@ -514,8 +547,7 @@ def test_stored_before_the_power_was_lost_and_changed_since(tmp_path: Path, late
         await at.mount.filesystem.streams.sync()
 
     async def after(at: Scene) -> None:
-        at.store.lose = lambda _name, _key: False
-        answer_again(at)
+        answer_all_again(at)
         name = "r4" if later == "rename" else "new"
         held: list[bytes | None] = []
         for _ in range(20):
