@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from objfs.vfs.places import Places
     from objfs.vfs.treatment import Treatment
 
+_NAMESPACES = frozenset({"user", "trusted", "security"})
+
 
 class Xattrs:
     """Reads and changes extended attributes."""
@@ -62,6 +64,7 @@ class Xattrs:
 
     async def remove(self, ino: int, name: str) -> None:
         """Remove one extended attribute."""
+        _check_xattr(name)
         node = await self._places.looked_at(ino)
         if name.startswith(XATTR_PREFIX):
             if not isinstance(node, FileNode) or xattr_value(node, name) is None:
@@ -84,6 +87,12 @@ class Xattrs:
 
 
 def _check_xattr(name: str) -> None:
-    """Refuse access lists: who sets one expects that it changes the mode (acl(5)), and then sets no mode."""
-    if name.startswith("system."):
-        raise OSError(errno.ENOTSUP, "there are no access lists")
+    """Only names in a namespace, as on a local disk (xattr(7)), but for `system.`: there are no access lists.
+
+    Who sets one of those expects that it changes the mode (acl(5)), and then sets no mode.
+    """
+    namespace, dot, rest = name.partition(".")
+    if not dot or namespace not in _NAMESPACES:
+        raise OSError(errno.ENOTSUP, "there is no such namespace of attributes")
+    if not rest:
+        raise OSError(errno.EINVAL, "the attribute has no name")

@@ -459,6 +459,26 @@ def test_extended_attributes(folder: Path) -> None:
         os.setxattr(path, "system.posix_acl_access", acl)
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("foo.x", errno.EOPNOTSUPP),
+        ("foo", errno.EOPNOTSUPP),
+        ("user", errno.EOPNOTSUPP),
+        ("system.x", errno.EOPNOTSUPP),
+        ("user.", errno.EINVAL),
+    ],
+)
+def test_extended_attributes_have_a_namespace(folder: Path, name: str, number: int) -> None:
+    with refused(number):
+        os.getxattr(folder, name)
+    with refused(number):
+        os.setxattr(folder, name, b"x")
+    with refused(number):
+        os.removexattr(folder, name)
+    assert os.listxattr(folder) == []
+
+
 def test_changes_by_others_are_seen_in_time(folder: Path, mount: Path, store: ObjectStore) -> None:
     path = folder / "shared"
     key = key_of(path, mount)
