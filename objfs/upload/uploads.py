@@ -18,7 +18,6 @@ import trio
 
 from objfs.errors import (
     InvalidRequestError,
-    NotFoundError,
     NotSupportedError,
     ObjectStoreError,
     PermissionDeniedError,
@@ -220,8 +219,6 @@ class Uploads:
             if multipart is not None:
                 for upload_id in await self._ids_of_upload(multipart, upload):
                     await multipart.abort(upload.key, upload_id)
-        except NotFoundError:
-            pass  # as it should be
         except _REFUSALS as error:
             log.warning("an unfinished upload of %r stays in the store: %s", upload.key, error)
         if upload in self._left:

@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 import trio
 
-from objfs.errors import PermissionDeniedError, UnavailableError
+from objfs.errors import NotFoundError, PermissionDeniedError, UnavailableError
 from objfs_cache.blocks import BlockCache
 from objfs_cache.staged import StagedFile
 from objfs_cache.staging import Staging
@@ -107,6 +107,24 @@ def test_who_may_not_list_uploads_still_uploads(tmp_path: Path) -> None:
         await at.write("g", LARGE, new=True)
         assert await at.settle() == {"f": b"theirs 0", "g": LARGE}
         assert at.mount.journal.notes() == {}
+
+    play(tmp_path, scene)
+
+
+def test_a_404_in_place_of_the_list_of_uploads_tells_nothing(tmp_path: Path) -> None:
+    """As a proxy gives it, whose server is away for a while."""
+
+    async def scene(at: Scene) -> None:
+        def before(name: str, key: str) -> None:
+            if name == "UPLOADS" and at.store.pending_uploads() and answers:
+                raise answers.pop()
+
+        answers = [NotFoundError("Not found.")]
+        at.store.before_request, at.store.lose = before, Once("CREATE")
+        await at.write("g", LARGE, new=True)
+        assert await at.settle() == {"f": b"theirs 0", "g": LARGE}
+        assert not answers
+        assert at.store.pending_uploads() == []
 
     play(tmp_path, scene)
 
