@@ -42,7 +42,7 @@ def step_aside(book: Book, lost: Operation) -> Operation | None:
                 if one in followers:
                     one.base = lost.base_if_refused
                     book.write(one)
-                log.warning("put %r, whose bytes are lost, is given up for a later %s", place, one.kind)
+                log.warning("put %r, whose bytes are lost, is given up for a later %s", place, one.kind.told)
                 return lost
             _follow(book, lost, one)
         book.turn(lost, State.PARKED)

@@ -30,6 +30,11 @@ class Kind(StrEnum):
     RENAME = "rename"  # copy one object, delete the old one
     RENAME_TREE = "rename-tree"  # every object below a prefix
 
+    @property
+    def told(self) -> str:
+        """The word for it in the log and the status: users know of directories."""
+        return "directory" if self is Kind.MARKER else self.value
+
 
 class State(StrEnum):
     """Where an operation stands."""

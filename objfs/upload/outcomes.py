@@ -61,7 +61,7 @@ class Outcomes:
         self.last_error = None
         self._progress.finish(operation, NOTHING if version is None else Base(version=version))
         self.observer.done(operation, version)
-        log.info("%s %r done", operation.kind, operation.path)
+        log.info("%s %r done", operation.kind.told, operation.path)
 
     async def sort_out(self, operation: Operation, error: BaseException) -> None:
         """Decide what a failed attempt means."""
@@ -96,7 +96,7 @@ class Outcomes:
             self.vanished(operation, "somebody deleted the object", left)
             return
         if isinstance(error, (*REFUSALS, StaleVersionError, ValueError)) or _is_damage(error):
-            log.error("%s %r is refused and parked: %s", operation.kind, operation.path, text)
+            log.error("%s %r is refused and parked: %s", operation.kind.told, operation.path, text)
             self._park(operation, text)
             return
         now = trio.current_time()
@@ -106,13 +106,13 @@ class Outcomes:
             operation.faults += 1
             if operation.faults > HOPELESS_ATTEMPTS:
                 log.error(
-                    "%s %r fails again and again and is parked: %s", operation.kind, operation.path, text
+                    "%s %r fails again and again and is parked: %s", operation.kind.told, operation.path, text
                 )
                 self._park(operation, text)
                 return
         self.last_error = text
         self._progress.retry_later(operation, now + back_off_s(operation.attempts), text)
-        log.info("%s %r will be tried again: %s", operation.kind, operation.path, text)
+        log.info("%s %r will be tried again: %s", operation.kind.told, operation.path, text)
 
     def vanished(self, operation: Operation, why: str, left: Base) -> None:
         """What the operation was about is gone from the store; there is nothing of ours to keep.
@@ -122,7 +122,7 @@ class Outcomes:
             why: for the log.
             left: what its followers may expect under its destination: never what somebody else put there.
         """
-        log.warning("%s %r has nothing to act on: %s", operation.kind, operation.path, why)
+        log.warning("%s %r has nothing to act on: %s", operation.kind.told, operation.path, why)
         self._progress.finish(operation, left, vanished=True)
         self.observer.done(operation, None)
 

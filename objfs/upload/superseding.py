@@ -80,7 +80,9 @@ def _replace(book: Book, parked: Operation, first: Operation) -> Operation:
             book.substitute(parked, removal)
         else:
             book.revoke(parked)
-    log.warning("%s %r, which was refused, is given up for a later %s", parked.kind, parked.path, first.kind)
+    log.warning(
+        "%s %r, which was refused, is given up for a later %s", parked.kind.told, parked.path, first.kind.told
+    )
     return parked
 
 
@@ -144,7 +146,7 @@ def _go_behind(book: Book, parked: Operation, tree: Operation) -> None:
         book.turn(parked, State.SENT)
         parked.attempts = parked.faults = 0
         book.append(parked)
-    log.info("%s %r, which was refused, waits for the rename of its directory", parked.kind, parked.path)
+    log.info("%s %r, which was refused, waits for the rename of its directory", parked.kind.told, parked.path)
 
 
 def _moved_along(path: str, tree: Operation) -> str:

@@ -122,7 +122,7 @@ class Uploader:
             parked=tuple(
                 ParkedOperation(
                     path=operation.path,
-                    kind=operation.kind,
+                    kind=operation.kind.told,
                     error=self._reason(operation),
                     size_bytes=operation.size_bytes,
                 )

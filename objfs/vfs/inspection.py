@@ -157,7 +157,7 @@ class Inspection:
             size_bytes=0,
             mode=stat.S_IMODE(node.attributes.mode),
             state=_state(node),
-            changes=tuple(one.kind.value for one in pending),
+            changes=tuple(one.kind.told for one in pending),
             error=next((one.error for one in pending if one.error), None),
             conflict_of=conflict["name"] if conflict else None,
             key=node.key,

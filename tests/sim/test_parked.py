@@ -321,7 +321,9 @@ def test_attributes_of_the_root_hold_nothing_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_directory_whose_marker_is_refused_holds_nothing_back_below(tmp_path: Path, when: str) -> None:
+def test_a_directory_whose_marker_is_refused_holds_nothing_back_below(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, when: str
+) -> None:
     async def scene(at: Scene) -> None:
         refuse(at, "d/")
         await at.do("mkdir", "d")
@@ -338,11 +340,18 @@ def test_a_directory_whose_marker_is_refused_holds_nothing_back_below(tmp_path: 
         await at.do("chmod", "d", number=0o700)
         await at.do("rename", "d/c", "d/s")
         assert await parked(at) == ["d"]
+        assert [one.kind for one in at.mount.uploader.status().parked] == ["directory"]
+        told = await at.mount.filesystem.inspection.inspect("d")
+        assert told is not None
+        assert told.changes == ("directory",)
         assert at.store.objects() == {"f": b"theirs 0", "d/e": b"b", "d/s": b"c", "d/t/": b""}
         await at.do("rename", "d", "e")
         assert await at.settle() == {"f": b"theirs 0", "e/": b"", "e/e": b"b", "e/s": b"c", "e/t/": b""}
 
-    play(tmp_path, scene)
+    with caplog.at_level("INFO"):
+        play(tmp_path, scene)
+    assert "directory 'd' is refused" in caplog.text
+    assert "marker" not in caplog.text  # users do not know the word
 
 
 def test_the_rest_goes_on(tmp_path: Path) -> None:
