@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FUSE_DEVICE = Path("/dev/fuse")
 FUSE_CONFIG = Path("/etc/fuse.conf")
+MOUNTS = Path("/proc/self/mountinfo")
 LEAST_OPEN_FILES = 4096  # descriptors of a busy mount: staged files and connections
 FREE_SHARE = 0.05  # what a mount leaves free on the disk of its cache (objfs.app.local)
 LITTLE_SHARE = 0.15
@@ -129,7 +130,7 @@ def check_cache_folder(base: Path, cache_size_bytes: int) -> Iterator[Finding]:
             "name another with --cache-dir, or change its owner",
         )
         return
-    yield _file_system(base, folder)
+    yield check_file_system(base)
     disk = os.statvfs(folder)
     total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
     share = free / total if total else 0.0
@@ -147,9 +148,10 @@ def check_cache_folder(base: Path, cache_size_bytes: int) -> Iterator[Finding]:
         yield ok("cache space", text)
 
 
-def _file_system(base: Path, folder: Path) -> Finding:
-    kind = _type_of(folder)
-    text = f"{base} on {kind}" + ("" if folder == base else ", to be made")
+def check_file_system(folder: Path) -> Finding:
+    """Whether what is written to a folder, which may still have to be made, outlives a power loss."""
+    kind = file_system_of(folder)
+    text = f"{folder} on {kind}" + ("" if os.path.exists(folder) else ", to be made")
     if kind == "":
         return skipped("cache folder", f"the kind of file system of {folder} is not told")
     if kind.startswith("fuse") or kind in _NETWORK_TYPES:
@@ -167,11 +169,11 @@ def _file_system(base: Path, folder: Path) -> Finding:
     return ok("cache folder", text)
 
 
-def _type_of(folder: Path) -> str:
-    """Kind of the file system that holds a folder (proc(5), mountinfo)."""
+def file_system_of(folder: Path) -> str:
+    """Kind of the file system that holds a folder, or would (proc(5), mountinfo); "" if that is not told."""
     real = Path(os.path.realpath(folder))
     best, kind = -1, ""
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
         if len(fields) < 5 or not after:

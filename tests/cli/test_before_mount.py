@@ -14,6 +14,7 @@ from objfs.cli import mounts
 from objfs.cli.mounting import checks
 from objfs.cli.mounting.background import Outcome, run_in_background
 from objfs.cli.settings import read_settings
+from objfs.doctor import machine
 from objfs.errors import MountError, UsageError
 
 if TYPE_CHECKING:
@@ -77,6 +78,31 @@ def test_allow_other_needs_the_administrator(tmp_path: Path, monkeypatch: pytest
         checks.check_allow_other(config)
     config.write_text("mount_max = 5\n user_allow_other \n")
     checks.check_allow_other(config)
+
+
+def test_where_the_cache_may_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        TABLE + "32 22 0:42 / /mnt/memory rw - tmpfs tmpfs rw\n33 22 0:43 / /mnt/nfs rw - nfs4 h:/ rw\n"
+    )
+    monkeypatch.setattr(machine, "MOUNTS", table)
+    with pytest.raises(MountError, match="lie in a mount of objfs; name a folder on a local disk"):
+        checks.check_cache(Path("/mnt/with space/cache"))
+    for folder, told in {
+        "/mnt/memory": "power fails",
+        "/mnt/nfs": "safe would not be",
+        "/mnt/disk": "",
+    }.items():
+        checks.check_cache(Path(folder))
+        caplog.clear()
+        checks.warn_of_cache(read_settings("memory://", tmp_path, {"cache_dir": folder}, []))
+        assert told in caplog.text
+        assert bool(told) == bool(caplog.records)
+    caplog.clear()
+    checks.warn_of_cache(read_settings("memory://", tmp_path, {"cache_dir": "/mnt/memory"}, ["ro"]))
+    assert not caplog.records  # nothing waits
 
 
 def test_flags_outrank_options_and_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,6 +168,14 @@ def test_already_mounted(file_bucket: Bucket) -> None:
         assert mount.status().state == "serving"
 
 
+def test_a_cache_in_another_mount_is_refused(file_bucket: Bucket, tmp_path: Path) -> None:
+    with mounted(file_bucket.url) as outer, a_place(outer.path / "cache") as place:
+        done = place.mount(f"file://{tmp_path}")
+        assert done.returncode == 1
+        assert "would lie in a mount of objfs" in done.stderr
+        assert os.listdir(outer.path) == []
+
+
 def test_second_mount_on_the_same_cache(file_bucket: Bucket) -> None:
     with mounted(file_bucket.url) as mount, a_place(mount.place.cache) as place:
         done = place.mount(file_bucket.url)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from objfs.cli import mounts
+from objfs.doctor.machine import check_file_system, file_system_of
 from objfs.errors import MountError
 
 if TYPE_CHECKING:
     from objfs.config import MountSettings
+
+log = logging.getLogger("objfs.cli")
 
 FUSE_DEVICE = Path("/dev/fuse")
 FUSE_CONFIG = Path("/etc/fuse.conf")
@@ -23,6 +27,7 @@ def check_before_mount(settings: MountSettings) -> None:
     if settings.allow_other:
         check_allow_other(FUSE_CONFIG)
     check_mountpoint(settings.mountpoint, nonempty=settings.nonempty)
+    check_cache(settings.cache_path)
 
 
 def check_fuse(device: Path) -> None:
@@ -80,6 +85,21 @@ def check_mountpoint(mountpoint: Path, *, nonempty: bool) -> None:
         raise MountError(
             f"the mountpoint {mountpoint} is not writable for this user; choose one of your own."
         )
+
+
+def check_cache(path: Path) -> None:
+    """The cache is not in a mount of ours, which may go, or wait for its store, while this one needs it."""
+    if file_system_of(path) == mounts.FUSE_TYPE:
+        raise MountError(
+            f"the cache {path} would lie in a mount of objfs; name a folder on a local disk with --cache-dir."
+        )
+
+
+def warn_of_cache(settings: MountSettings) -> None:
+    """Say in the log what a power loss takes, where the cache is not on a local disk."""
+    found = check_file_system(settings.cache_path)
+    if found.advice and not settings.read_only:
+        log.warning("the cache is in %s; %s", found.text, found.advice)
 
 
 def free_mountpoint(mountpoint: Path, *, nonempty: bool) -> None:

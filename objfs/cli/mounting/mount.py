@@ -12,7 +12,7 @@ from objfs.cli import mounts
 from objfs.cli.failure import describe_failure, pick_leaf
 from objfs.cli.logs import configure_logging
 from objfs.cli.mounting.background import Outcome, run_in_background
-from objfs.cli.mounting.checks import check_before_mount, free_mountpoint
+from objfs.cli.mounting.checks import check_before_mount, free_mountpoint, warn_of_cache
 from objfs.cli.settings import read_settings
 from objfs.errors import ObjfsError
 
@@ -59,6 +59,7 @@ def serve(settings: MountSettings, report: Callable[[Outcome], None]) -> int:
             also_stderr=settings.foreground,
             log_format=settings.log_format,
         )
+        warn_of_cache(settings)
         from objfs.app.mount import (
             run_mount,
         )  # with trio, pyfuse3 and the SDKs: only in the process that serves
