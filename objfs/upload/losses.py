@@ -1,7 +1,7 @@
 """What later changes make of a put whose bytes were lost with the power: it holds none of them back.
 
-Its name shows what the store has, or nothing that can be read, and later changes apply to that. So they go
-on, and the put follows its name, to be told of, until something takes its place.
+Its name shows the version that it was a change of, or nothing that can be read, and later changes apply to
+that. So they go on, and the put follows its name, to be told of, until something takes its place.
 """
 
 from __future__ import annotations

@@ -365,6 +365,46 @@ def test_a_file_that_cannot_be_read_any_more_gives_way(tmp_path: Path, replace: 
             one.live(later)
 
 
+@pytest.mark.parametrize("then", ["unlink", "write"])
+@pytest.mark.parametrize("meanwhile", ["replaced", "removed"])
+def test_others_changed_what_a_lost_change_was_of(tmp_path: Path, meanwhile: str, then: str) -> None:
+    """Its name stands for the old version, which is nowhere, until it is removed or written anew."""
+
+    async def before(at: Scene) -> None:
+        await at.patch("big", 100, b"lost")
+        await at.mount.filesystem.streams.sync()
+
+    async def after(at: Scene) -> None:
+        await at.mount.uploader.drain()
+        assert parked(at) == ["big"]
+        with pytest.raises(StaleVersionError):
+            await at.client.entry("big")
+
+    async def given_up(at: Scene) -> None:
+        await after(at)
+        wanted = {"big": b"theirs"} if meanwhile == "replaced" else {}
+        if then == "unlink":
+            await at.do("unlink", "big")
+        else:
+            await at.write("big", b"ours")
+        stored = await drained(at)
+        (conflict,) = {*stored} - {"big"} or {""}
+        if then == "write":
+            wanted["big" if meanwhile == "removed" else conflict] = b"ours"
+        assert stored == wanted
+        assert {name: await shows(at, name) for name in await at.client.names("")} == wanted
+        assert parked(at) == []
+
+    with machine(tmp_path) as one:
+        one.live(before)
+        if meanwhile == "replaced":
+            one.store.write_foreign("big", b"theirs")
+        else:
+            one.store.delete_foreign("big")
+        one.live(after)
+        one.live(given_up)
+
+
 def test_its_directory_is_renamed(tmp_path: Path) -> None:
     async def before(at: Scene) -> None:
         await at.do("mkdir", "d")
