@@ -23,6 +23,7 @@ from objfs.errors import (
     PermissionDeniedError,
     first_error,
 )
+from objfs.store.threads import in_thread
 from objfs.store.values import Part
 from objfs.upload.operations import from_record
 from objfs.upload.outage import AWAY, HOPELESS_ATTEMPTS, back_off_s
@@ -119,6 +120,7 @@ class Uploads:
 
         Raises:
             ObjectStoreError: it was not begun, or nobody knows.
+            JournalError: it was not begun.
         """
         kept = self._kept.get(key)
         if kept is not None and (kept.token, kept.plan) == (token, plan):
@@ -130,7 +132,7 @@ class Uploads:
             await self._end(upload)
         others = await self._ids_of(multipart, key)
         upload = Upload(0, key, others=others, token=token, plan=plan)
-        upload.number = self._journal.add_note(upload.text())
+        await self._note(upload)
         try:
             upload.upload_id = await multipart.create(key, options=options)
             self._journal.change_note(upload.number, upload.text())
@@ -143,6 +145,15 @@ class Uploads:
             raise
         self._under_way[upload.upload_id] = upload
         return upload
+
+    async def _note(self, upload: Upload) -> None:
+        """Note an upload for good: after a power loss, too, somebody has to know of it."""
+        upload.number = self._journal.add_note(upload.text())
+        try:
+            await in_thread(self._journal.sync, self._journal.position)
+        except BaseException:
+            self._forget(upload)
+            raise
 
     def sent(self, upload: Upload, part: Part) -> None:
         """The store has a part."""

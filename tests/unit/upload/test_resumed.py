@@ -6,6 +6,7 @@ import subprocess
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 import trio
@@ -20,7 +21,7 @@ from objfs.upload.operations import NOTHING, Kind, Operation
 from objfs.upload.rules import Decision
 from objfs.upload.transfer import Transfer
 from objfs.upload.uploads import SAVE_EVERY_PARTS, Uploads
-from objfs_cache.journal import Journal, open_journal
+from objfs_cache.journal import Journal, JournalError, open_journal
 from tests.unit.upload.test_packing import mixed, text
 
 if TYPE_CHECKING:
@@ -143,6 +144,23 @@ def test_a_kill_costs_few_parts(desk: Desk) -> None:
                 uploads.sent(upload, Part(number=number, etag=f"{number}", size_bytes=8 * MIB))
 
     trio.run(lives, clock=trio.testing.MockClock())  # no time passes
+
+
+def test_no_upload_is_begun_that_a_power_loss_would_have_nobody_know_of(desk: Desk) -> None:
+    operation, create = desk.operation("plain"), desk.multipart.create
+    durable: list[bool] = []
+
+    def watched(key: str, **options: object) -> str:
+        durable.append(desk.journal.is_durable)
+        return create(key, **options)
+
+    with mock.patch.object(desk.multipart, "create", watched):
+        broken = mock.patch.object(desk.journal, "sync", side_effect=JournalError("The disk is broken."))
+        with broken, pytest.raises(JournalError):
+            desk.send(operation)
+        assert (durable, desk.journal.notes()) == ([], {})
+        desk.send(operation)
+    assert durable == [True]
 
 
 def test_a_refused_upload_is_aborted(desk: Desk) -> None:
