@@ -20,7 +20,7 @@ from objfs.errors import (
 )
 from objfs.store.checks import check_encryption, check_key, check_metadata
 from objfs.store.listing import MAX_PAGE_KEYS, Cursor, build_page
-from objfs.store.protocol import DEFAULT_PUT, copied_options
+from objfs.store.protocol import DEFAULT_PUT, copied_options, options_of
 from objfs.store.values import (
     ANY,
     Blob,
@@ -217,6 +217,8 @@ class MemoryStore:
             content_encoding=options.content_encoding,
             storage_class=options.storage_class,
             cache_control=options.cache_control,
+            headers=MappingProxyType(dict(options.headers)),
+            tag_count=len(options.tags or {}),
         )
         if old is None:
             insort(self._keys, key)
@@ -322,15 +324,3 @@ class MemoryMultipart:
         if upload is None or upload.key != key:
             raise UploadNotFoundError("There is no such upload.", key=key)
         return upload
-
-
-def options_of(info: ObjectInfo, tags: Mapping[str, str]) -> PutOptions:
-    """The options that store an object as it is."""
-    return PutOptions(
-        metadata=info.metadata or {},
-        content_type=info.content_type,
-        content_encoding=info.content_encoding,
-        storage_class=info.storage_class,
-        cache_control=info.cache_control,
-        tags=tags,
-    )

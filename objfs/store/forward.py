@@ -74,6 +74,7 @@ class ForwardingStore:
         multipart, compose = store.multipart, store.compose
         self._multipart = None if multipart is None else ForwardingMultipart(multipart, self)
         self._compose = None if compose is None else ForwardingCompose(compose, self)
+        self._tags = None if store.tags is None else ForwardingTags(store.tags, self)
 
     def _around(self, request: Request, send: Callable[[], T]) -> T:
         """Send a request; `send` may be called any number of times."""
@@ -106,8 +107,8 @@ class ForwardingStore:
 
     @property
     def tags(self) -> TagsApi | None:
-        """See `ObjectStore`; a few rare requests, sent as they are."""
-        return self._store.tags
+        """See `ObjectStore`."""
+        return self._tags
 
     def head(self, key: str) -> ObjectInfo:
         """See `ObjectStore`."""
@@ -245,3 +246,15 @@ class ForwardingCompose:
             source_if_match=source_if_match,
         )
         return self._around(Request(RequestKind.COPY_PART, key, source_key=source_key), send)
+
+
+class ForwardingTags:
+    """The tags face of a `ForwardingStore`."""
+
+    def __init__(self, api: TagsApi, owner: ForwardingStore) -> None:
+        self._api = api
+        self._around = owner._around
+
+    def read(self, key: str) -> dict[str, str]:
+        """See `TagsApi`."""
+        return self._around(Request(RequestKind.GET, key, source_key=key), partial(self._api.read, key))

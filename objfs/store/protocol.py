@@ -30,6 +30,20 @@ if TYPE_CHECKING:
 DEFAULT_PUT = PutOptions()
 
 
+def options_of(info: ObjectInfo, tags: Mapping[str, str] | None) -> PutOptions:
+    """The options that store an object as it is."""
+    return PutOptions(
+        metadata=info.metadata or {},
+        content_type=info.content_type,
+        content_encoding=info.content_encoding,
+        cache_control=info.cache_control,
+        storage_class=info.storage_class,
+        tags=tags,
+        encryption=info.encryption,
+        headers=info.headers,
+    )
+
+
 def copied_options(options: PutOptions | None, source: PutOptions) -> PutOptions:
     """The options of a copy, for stores that keep all of an object's options themselves."""
     if options is None:
@@ -40,6 +54,7 @@ def copied_options(options: PutOptions | None, source: PutOptions) -> PutOptions
         storage_class=options.storage_class or source.storage_class,
         tags=source.tags if options.tags is None else options.tags,
         encryption=options.encryption or source.encryption,
+        headers={**source.headers, **options.headers},
     )
 
 
@@ -186,6 +201,8 @@ class AsyncObjectStore(Protocol):
     def multipart(self) -> AsyncMultipartApi | None: ...
     @property
     def compose(self) -> AsyncComposeApi | None: ...
+    @property
+    def tags(self) -> AsyncTagsApi | None: ...
     async def head(self, key: str) -> ObjectInfo: ...
     async def get(
         self, key: str, *, byte_range: ByteRange | None = None, if_match: str | None = None
@@ -242,6 +259,12 @@ class AsyncComposeApi(Protocol):
         *,
         source_if_match: str | None = None,
     ) -> Part: ...
+
+
+class AsyncTagsApi(Protocol):
+    """Async face of `TagsApi`."""
+
+    async def read(self, key: str) -> dict[str, str]: ...
 
 
 Metadata = Mapping[str, str]

@@ -15,6 +15,7 @@ from objfs.store.values import ANY
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from objfs.store.lifecycle import TagsApi
     from objfs.store.protocol import ComposeApi, MultipartApi, ObjectStore
     from objfs.store.values import (
         Blob,
@@ -113,6 +114,7 @@ class ThreadedStore:
             None if multipart is None else ThreadedMultipart(multipart, self._metadata, self._writes)
         )
         self._compose = None if compose is None else ThreadedCompose(compose, self._writes)
+        self._tags = None if store.tags is None else ThreadedTags(store.tags, self._metadata)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -128,6 +130,11 @@ class ThreadedStore:
     def compose(self) -> ThreadedCompose | None:
         """See `ObjectStore`."""
         return self._compose
+
+    @property
+    def tags(self) -> ThreadedTags | None:
+        """See `ObjectStore`."""
+        return self._tags
 
     async def head(self, key: str) -> ObjectInfo:
         """See `ObjectStore`."""
@@ -258,3 +265,15 @@ class ThreadedCompose:
             source_if_match=source_if_match,
         )
         return await self._writes.run(call)
+
+
+class ThreadedTags:
+    """An `AsyncTagsApi` over a blocking one."""
+
+    def __init__(self, api: TagsApi, metadata: _Lane) -> None:
+        self._api = api
+        self._metadata = metadata
+
+    async def read(self, key: str) -> dict[str, str]:
+        """See `TagsApi`."""
+        return await self._metadata.run(partial(self._api.read, key))

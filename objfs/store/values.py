@@ -14,6 +14,7 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 TIB = 1024 * GIB
+KEPT_HEADERS = ("content-disposition", "content-language", "expires")  # of no use here; others set them
 MAX_DELETE_KEYS = 1000  # S3: most keys of one DeleteObjects request
 
 
@@ -69,6 +70,8 @@ class ObjectInfo:
         modified_ns: Last-Modified in ns since the epoch, as precise as the answer was (0: not told).
         metadata: user metadata with lower-case names, or None where the answer does not tell (most LISTs).
         encryption: as in `PutOptions`, where the answer tells it.
+        headers: as in `PutOptions`.
+        tag_count: how many tags it has, where the answer tells it.
     """
 
     key: str
@@ -80,6 +83,8 @@ class ObjectInfo:
     storage_class: str | None = None
     cache_control: str | None = None
     encryption: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tag_count: int = 0
 
     def with_key(self, key: str) -> Self:
         """The same object seen under another key (prefix wrappers)."""
@@ -153,8 +158,10 @@ class PutOptions:
     Attributes:
         tags: names and values; None sets none.
         encryption: `sse-s3`, `kms` or `kms:KEY-ID`; None for the bucket's default.
+        headers: those of `KEPT_HEADERS` that it has.
 
-    In a copy, None of `cache_control`, `storage_class`, `tags` and `encryption` keeps the source's.
+    In a copy, None of `cache_control`, `storage_class`, `tags` and `encryption` keeps the source's; so do
+    headers that are not named.
     """
 
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -164,6 +171,7 @@ class PutOptions:
     storage_class: str | None = None
     tags: Mapping[str, str] | None = None
     encryption: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ import pytest
 
 from objfs.errors import NotFoundError, NotSupportedError
 from objfs.store.lifecycle import LifecycleRule
-from objfs.store.values import MIB, PutOptions
+from objfs.store.protocol import options_of
+from objfs.store.values import MIB, ByteRange, PutOptions
 from objfs.testing.samples import random_bytes
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ TREATED = PutOptions(
     cache_control="max-age=60, private",
     storage_class="REDUCED_REDUNDANCY",  # the one that AWS and MinIO both know besides STANDARD
     tags=TAGS,
+    headers={"content-disposition": 'inline; filename="a.txt"', "content-language": "fr"},
 )
 
 
@@ -49,6 +51,23 @@ class TreatmentContract:
         store.copy("a", "dir/b")
         _check_treated(store, "dir/b")
         assert dict(store.head("dir/b").metadata or {}) == dict(TREATED.metadata)
+
+    def test_a_copy_in_parts_can_be_stored_as_its_source(self, store: ObjectStore) -> None:
+        api, compose = store.multipart, store.compose
+        if api is None or compose is None:
+            return
+        store.put("a", b"body", options=TREATED)
+        upload_id = api.create("dir/b", options=options_of(store.head("a"), _tags(store, "a")))
+        part = compose.copy_part("a", ByteRange(start=0, stop=4), "dir/b", upload_id, 1)
+        api.complete("dir/b", upload_id, [part])
+        _check_treated(store, "dir/b")
+        assert dict(store.head("dir/b").metadata or {}) == dict(TREATED.metadata)
+
+    def test_tags_are_told_of(self, store: ObjectStore) -> None:
+        store.put("a", b"body", options=TREATED)
+        assert store.head("a").tag_count == store.get("a").info.tag_count == len(TAGS)
+        store.put("a", b"body")
+        assert store.head("a").tag_count == store.get("a").info.tag_count == 0
 
     def test_a_copy_with_new_metadata_keeps_how_it_is_stored(self, store: ObjectStore) -> None:
         store.put("a", b"body", options=TREATED)
@@ -126,6 +145,8 @@ def _check_treated(store: ObjectStore, key: str) -> None:
     assert info.cache_control == TREATED.cache_control
     assert info.storage_class == TREATED.storage_class
     assert info.content_type == TREATED.content_type
+    assert info.headers == TREATED.headers
+    assert store.get(key).info == info
     assert _tags(store, key) == TAGS
     assert store.get(key).data == b"body"
 

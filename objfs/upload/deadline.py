@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Awaitable, Sequence
 
-    from objfs.store.protocol import AsyncComposeApi, AsyncMultipartApi, AsyncObjectStore
+    from objfs.store.protocol import AsyncComposeApi, AsyncMultipartApi, AsyncObjectStore, AsyncTagsApi
     from objfs.store.values import (
         Blob,
         Body,
@@ -50,6 +50,7 @@ class DeadlineStore:
         self._store = store
         self._multipart = _DeadlineMultipart(store.multipart) if store.multipart is not None else None
         self._compose = _DeadlineCompose(store.compose) if store.compose is not None else None
+        self._tags = _DeadlineTags(store.tags) if store.tags is not None else None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -65,6 +66,11 @@ class DeadlineStore:
     def compose(self) -> _DeadlineCompose | None:
         """See `ObjectStore`."""
         return self._compose
+
+    @property
+    def tags(self) -> _DeadlineTags | None:
+        """See `ObjectStore`."""
+        return self._tags
 
     async def head(self, key: str) -> ObjectInfo:
         """See `ObjectStore`."""
@@ -169,3 +175,11 @@ class _DeadlineCompose:
             source_key, byte_range, key, upload_id, number, source_if_match=source_if_match
         )
         return await _in_time(key, request)
+
+
+class _DeadlineTags:
+    def __init__(self, api: AsyncTagsApi) -> None:
+        self._api = api
+
+    async def read(self, key: str) -> dict[str, str]:
+        return await _in_time(key, self._api.read(key))

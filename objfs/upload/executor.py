@@ -95,7 +95,7 @@ class Executor:
         if operation.kind is Kind.RENAME_TREE:
             await move_tree(
                 self._store,
-                self._transfer,
+                self._transfer.copies,
                 operation,
                 self._tree_copied,
                 self._outcomes.copied_beside,
@@ -112,7 +112,7 @@ class Executor:
             version = await self._store.put(operation.key, b"", options=operation.stored_options())
         elif operation.kind is Kind.SET:
             _check_there(operation.base, operation.key)
-            version = await self._transfer.copy(
+            version = await self._transfer.copies.make(
                 operation.key, operation.key, operation.base.version, operation.stored_options(), ANY
             )
         else:
@@ -132,7 +132,7 @@ class Executor:
         source_base = operation.source_base
         try:
             _check_there(source_base, operation.source)
-            version = await self._transfer.copy(
+            version = await self._transfer.copies.make(
                 operation.source,
                 operation.path,
                 source_base.version,

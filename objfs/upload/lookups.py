@@ -6,14 +6,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from objfs.codec.marks import content_version
+from objfs.errors import PreconditionFailedError
 from objfs.store.known import find_known
+from objfs.store.values import ANY
 from objfs.upload.operations import TOKEN_METADATA
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from objfs.store.protocol import AsyncObjectStore
-    from objfs.store.values import ObjectInfo
+    from objfs.store.values import Condition, ObjectInfo
     from objfs.upload.operations import Operation
 
 
@@ -37,6 +39,19 @@ async def find_ours(store: AsyncObjectStore, operation: Operation) -> ObjectInfo
     """What the operation made, if it took effect: an answer, or a life, may have been lost."""
     found = await find(store, operation.key)
     return found if found is not None and is_ours(found, operation) else None
+
+
+async def compare(store: AsyncObjectStore, key: str, condition: Condition) -> None:
+    """Check a condition by HEAD, for requests with which the store would ignore it; a short window remains.
+
+    Raises:
+        PreconditionFailedError: it does not hold.
+    """
+    if condition == ANY:
+        return
+    found = await find(store, key)
+    if (None if found is None else found.version.etag) != condition.if_match:
+        raise PreconditionFailedError("somebody else changed the object", key=key)
 
 
 async def walk(store: AsyncObjectStore, prefix: str) -> AsyncIterator[ObjectInfo]:

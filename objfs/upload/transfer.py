@@ -1,4 +1,4 @@
-"""Moving the bytes of one operation: single puts, parallel parts, patches, copies; plain or compressed."""
+"""Moving the bytes of one operation: single puts, parallel parts, patches; plain or compressed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 import trio
 from zstandard import ZSTD_VERSION
 
-from objfs.codec.marks import content_version, marked
-from objfs.errors import CorruptError, NotFoundError, PreconditionFailedError
-from objfs.store.known import head_known
-from objfs.store.protocol import copied_options
+from objfs.codec.marks import marked
+from objfs.errors import CorruptError
 from objfs.store.threads import in_thread
-from objfs.store.values import ANY, MIB, ByteRange, Condition, FileSlice, Part, PutOptions, Version
+from objfs.store.values import ANY, MIB, Condition, FileSlice, Part, PutOptions, Version
 from objfs.upload.content import Content
-from objfs.upload.lookups import find_ours
+from objfs.upload.copies import Copies
+from objfs.upload.lookups import compare, find_ours
 from objfs.upload.packing import Packed, Packer
-from objfs.upload.parts import COPY_PART_BYTES, SINGLE_PUT_BYTES, PartPlan, plan_patch, plan_upload
+from objfs.upload.parts import SINGLE_PUT_BYTES, PartPlan, plan_patch, plan_upload
 from objfs.upload.sending import PartSender
 
 if TYPE_CHECKING:
@@ -34,7 +33,11 @@ FILL_BYTES = 8 * MIB  # one GET's worth of base bytes
 
 
 class Transfer:
-    """Sends operations' content; knows nothing of order or retries."""
+    """Sends operations' content; knows nothing of order or retries.
+
+    Attributes:
+        copies: makes copies within the store.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Transfer:
         self._uploads = uploads
         self._on_bytes = on_bytes
         self._packer = Packer(store, on_bytes=on_bytes)
+        self.copies = Copies(store, uploads)
 
     async def put(self, operation: Operation) -> Version:
         """Make the operation's content the object at its key; conditional on its base."""
@@ -80,67 +84,16 @@ class Transfer:
         version = await self._put_plain(content, marked(options, told))
         return version.holding(told)
 
-    async def copy(
-        self,
-        source_key: str,
-        key: str,
-        version: Version | None,
-        options: PutOptions | None,
-        condition: Condition,
-    ) -> Version:
-        """Server-side copy of one version, of any size, conditional on the destination.
-
-        The copy holds the same content in the same form, whatever the options say.
-        """
-        multipart, compose = self._store.multipart, self._store.compose
-        capabilities = self._store.capabilities
-        is_small = version is None or version.size_bytes <= capabilities.max_single_put_bytes
-        in_one = is_small or multipart is None or compose is None
-        if in_one and not capabilities.copy_conditions:
-            await self.compare(key, condition)
-            condition = ANY
-        if version is None and options is not None:  # not known before, and not to be forgotten
-            version = content_version(await head_known(self._store, source_key))
-        if options is not None:
-            options = marked(options, version)
-        if version is None or in_one:
-            etag = version.etag if version is not None else None
-            made = await self._store.copy(
-                source_key, key, source_if_match=etag, options=options, condition=condition
-            )
-        else:
-            options = copied_options(options, await self._options_of(source_key))
-            made = await self._copy_in_parts(source_key, key, version, options, condition)
-        return made.holding(version) if version is not None else made
-
     def give_up(self, key: str) -> None:
         """Nobody will try again to send what was begun to be sent under that key."""
         self._uploads.give_up(key)
-
-    async def compare(self, key: str, condition: Condition) -> None:
-        """Check a condition by HEAD, for stores that would ignore it; a short window remains.
-
-        Raises:
-            PreconditionFailedError: it does not hold.
-        """
-        if condition == ANY:
-            return
-        etag = await self._etag(key)
-        if etag != condition.if_match:
-            raise PreconditionFailedError("somebody else changed the object", key=key)
 
     async def _condition(self, operation: Operation) -> Condition:
         """The operation's condition on its key, checked now if the store would ignore it."""
         if self._store.capabilities.put_conditions:
             return operation.base.condition
-        await self.compare(operation.key, operation.base.condition)
+        await compare(self._store, operation.key, operation.base.condition)
         return ANY
-
-    async def _etag(self, key: str) -> str | None:
-        try:
-            return (await self._store.head(key)).version.etag
-        except NotFoundError:
-            return None
 
     # -- compressed ---------------------------------------------------------------------------------
 
@@ -272,68 +225,14 @@ class Transfer:
         """
         condition = operation.base.condition
         if not self._store.capabilities.complete_conditions:
-            await self.compare(operation.key, condition)  # before all the bytes are sent for nothing
+            await compare(self._store, operation.key, condition)  # before all the bytes are sent for nothing
         state = operation.committed  # what was sent before a power loss may be newer than what is left
         is_left = state is not None and state.reverted
         told = md5(repr((options, plan, is_left)).encode(), usedforsecurity=False).hexdigest()
         upload = await self._uploads.begin(
             multipart, operation.key, options, token=operation.token, plan=told
         )
-        return await self._complete(multipart, upload, condition, send)
-
-    async def _complete(
-        self,
-        multipart: AsyncMultipartApi,
-        upload: Upload,
-        condition: Condition,
-        send: Callable[[Upload], Awaitable[list[Part]]],
-    ) -> Version:
-        try:
-            parts = await send(upload)
-            if not self._store.capabilities.complete_conditions:
-                await self.compare(upload.key, condition)
-                condition = ANY
-            made = await multipart.complete(upload.key, upload.upload_id, parts, condition=condition)
-        except BaseException as error:
-            await self._uploads.cut_short(upload, error)
-            raise
-        self._uploads.completed(upload)
-        return made
-
-    async def _copy_in_parts(
-        self, source_key: str, key: str, version: Version, options: PutOptions, condition: Condition
-    ) -> Version:
-        multipart, compose = self._store.multipart, self._store.compose
-        assert multipart is not None  # noqa: S101  # for the type checker: the caller looked
-        assert compose is not None  # noqa: S101
-
-        async def send(upload: Upload) -> list[Part]:
-            return [
-                await compose.copy_part(
-                    source_key,
-                    ByteRange(start=start, stop=min(start + COPY_PART_BYTES, version.size_bytes)),
-                    key,
-                    upload.upload_id,
-                    number,
-                    source_if_match=version.etag,
-                )
-                for number, start in enumerate(range(0, version.size_bytes, COPY_PART_BYTES), start=1)
-            ]
-
-        upload = await self._uploads.begin(multipart, key, options)
-        return await self._complete(multipart, upload, condition, send)
-
-    async def _options_of(self, key: str) -> PutOptions:
-        """How an object is stored, but for its tags."""
-        info = await head_known(self._store, key)
-        return PutOptions(
-            metadata=dict(info.metadata or {}),
-            content_type=info.content_type,
-            content_encoding=info.content_encoding,
-            storage_class=info.storage_class,
-            cache_control=info.cache_control,
-            encryption=info.encryption,
-        )
+        return await self._uploads.complete(multipart, upload, condition, send)
 
 
 def _checked(key: str, version: Version, length: int) -> Version:

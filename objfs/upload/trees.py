@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     from objfs.store.protocol import AsyncObjectStore
     from objfs.store.values import ObjectInfo, Version
+    from objfs.upload.copies import Copies
     from objfs.upload.operations import Operation
-    from objfs.upload.transfer import Transfer
 
 COMPARE_BYTES = 8 * MIB  # of two objects at a time
 
 
 async def move_tree(
     store: AsyncObjectStore,
-    transfer: Transfer,
+    copies: Copies,
     operation: Operation,
     on_copied: Callable[[Operation, Mapping[str, tuple[Version, Version]]], None],
     on_conflict: Callable[[str, str], None],
@@ -40,26 +40,26 @@ async def move_tree(
 
     Args:
         store: where.
-        transfer: copies objects.
+        copies: makes them.
         operation: the rename.
         on_copied: told once everything is at its new place too, of the versions that changed by it.
         on_conflict: told of each object whose new name somebody else has taken, and of the name it got.
         parallel: copies at a time.
     """
-    await _Move(store, transfer, operation, on_conflict, trio.CapacityLimiter(parallel)).run(on_copied)
+    await _Move(store, copies, operation, on_conflict, trio.CapacityLimiter(parallel)).run(on_copied)
 
 
 class _Move:
     def __init__(
         self,
         store: AsyncObjectStore,
-        transfer: Transfer,
+        copies: Copies,
         operation: Operation,
         on_conflict: Callable[[str, str], None],
         limit: trio.CapacityLimiter,
     ) -> None:
         self._store = store
-        self._transfer = transfer
+        self._copies = copies
         self._operation = operation
         self._on_conflict = on_conflict
         self._limit = limit
@@ -96,7 +96,9 @@ class _Move:
         if self._present.get(target) == info.version:
             return info.version
         try:
-            return await self._transfer.copy(info.key, target, info.version, None, ABSENT)
+            return await self._copies.make(
+                info.key, target, info.version, None, ABSENT, mark=self._mark(info)
+            )
         except PreconditionFailedError:
             return await self._settle(info, target)
 
@@ -110,11 +112,15 @@ class _Move:
         if found is None:
             raise UnavailableError("somebody changes the directory's new place", key=target)
         if target.endswith("/"):  # markers have no content to lose
-            return await self._transfer.copy(info.key, target, info.version, None, ANY)
+            return await self._copies.make(info.key, target, info.version, None, ANY)
         if await self._is_copy(info, found):
             return found.version
         await self._keep_beside(info, target)
         return None
+
+    def _mark(self, info: ObjectInfo) -> str:
+        """What tells a copy of this version made by this operation."""
+        return f"{self._operation.token}-{info.version.etag}"
 
     async def _keep_beside(self, info: ObjectInfo, target: str) -> None:
         path = conflict_path(target, time.time())
@@ -123,7 +129,7 @@ class _Move:
         while path in self._present:
             path = conflict_path(target, time.time(), random.randrange(2, 10_000))  # noqa: S311  # no secret
         try:
-            await self._transfer.copy(info.key, path, info.version, None, ABSENT)
+            await self._copies.make(info.key, path, info.version, None, ABSENT, mark=self._mark(info))
         except PreconditionFailedError:
             there = await find(self._store, path)
             if there is None or not await self._is_copy(info, there):  # else the answer was lost
@@ -147,7 +153,7 @@ class _Move:
         source = await head_known(self._store, info.key)
         tokens = [(one.metadata or {}).get(TOKEN_METADATA) for one in (source, found)]
         if tokens != [None, None]:
-            return tokens[0] == tokens[1]
+            return tokens[0] == tokens[1] or tokens == [None, self._mark(info)]
         for start in range(0, info.version.size_bytes, COMPARE_BYTES):
             piece = ByteRange(start=start, stop=min(start + COMPARE_BYTES, info.version.size_bytes))
             one = await self._store.get(info.key, byte_range=piece, if_match=info.version.etag)

@@ -24,16 +24,17 @@ from objfs.errors import (
     first_error,
 )
 from objfs.store.threads import in_thread
-from objfs.store.values import Part
+from objfs.store.values import ANY, Part
+from objfs.upload.lookups import compare
 from objfs.upload.operations import from_record
 from objfs.upload.outage import AWAY, HOPELESS_ATTEMPTS, back_off_s
 from objfs_cache.journal import JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from objfs.store.protocol import AsyncMultipartApi, AsyncObjectStore
-    from objfs.store.values import PutOptions
+    from objfs.store.values import Condition, PutOptions, Version
     from objfs_cache.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class Uploads:
     async def begin(
         self, multipart: AsyncMultipartApi, key: str, options: PutOptions, *, token: str = "", plan: str = ""
     ) -> Upload:
-        """Begin an upload of a key, or go on with a kept one. `completed` or `cut_short` follows.
+        """Begin an upload of a key, or go on with a kept one. `complete` follows.
 
         Args:
             multipart: of the store.
@@ -163,11 +164,34 @@ class Uploads:
         if upload.token and (many or trio.current_time() >= upload.saved_at + SAVE_EVERY_S):
             self._save(upload)
 
-    def completed(self, upload: Upload) -> None:
-        """The store has made the object of its parts."""
-        self._forget(self._under_way.pop(upload.upload_id))
+    async def complete(
+        self,
+        multipart: AsyncMultipartApi,
+        upload: Upload,
+        condition: Condition,
+        send: Callable[[Upload], Awaitable[list[Part]]],
+    ) -> Version:
+        """Have the parts sent that an upload lacks, and make the object of them, on a condition.
 
-    async def cut_short(self, upload: Upload, error: BaseException) -> None:
+        Args:
+            multipart: of the store.
+            upload: was begun.
+            condition: on the key; compared just before where the store would ignore it.
+            send: sends parts, and returns all.
+        """
+        try:
+            parts = await send(upload)
+            if not self._store.capabilities.complete_conditions:
+                await compare(self._store, upload.key, condition)
+                condition = ANY
+            made = await multipart.complete(upload.key, upload.upload_id, parts, condition=condition)
+        except BaseException as error:
+            await self._cut_short(upload, error)
+            raise
+        self._forget(self._under_way.pop(upload.upload_id))
+        return made
+
+    async def _cut_short(self, upload: Upload, error: BaseException) -> None:
         """It was not completed: keep it if what is wrong may pass, else abort it."""
         del self._under_way[upload.upload_id]
         cause = first_error(error)

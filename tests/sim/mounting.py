@@ -17,6 +17,7 @@ import trio
 import trio.testing
 
 import objfs.drivers.memory
+import objfs.upload.copies
 import objfs.upload.outage
 import objfs.upload.outcomes
 import objfs.upload.pacing
@@ -160,7 +161,8 @@ def small_world(seed: int) -> Iterator[None]:
         patch(objfs.upload.transfer, "MIB", 16 * KIB)
         patch(objfs.upload.transfer, "SINGLE_PUT_BYTES", 48 * KIB)
         patch(objfs.upload.transfer, "FILL_BYTES", 8 * KIB)
-        patch(objfs.upload.transfer, "COPY_PART_BYTES", 16 * KIB)
+        patch(objfs.upload.copies, "COPY_PART_BYTES", 16 * KIB)
+        patch(objfs.upload.copies, "PUT_COPY_BYTES", 2 * KIB)
         patch(objfs.upload.pacing, "MAX_DELETE_KEYS", 5)
         patch(objfs.upload.removal, "MAX_DELETE_KEYS", 5)
         patch(objfs.vfs.content, "COPY_LAYER_BYTES", 24 * KIB)

@@ -18,7 +18,7 @@ from objfs.upload.operations import ROOT_MARKER_KEY, Kind, State
 from tests.sim.client import Client
 from tests.sim.model import Op
 from tests.sim.mounting import Caches, Disk, Mount, MountOptions, mortal, mounted
-from tests.sim.plans import FULL
+from tests.sim.plans import FULL, LIKE_MINIO
 from tests.sim.simulation import FORK_CHANCE, SimulationError, in_a_world
 from tests.sim.staying import Stay
 from tests.sim.store import FAIR, KillSwitch, RivalStore, SimulatedStore, Weather, without_conditions
@@ -62,7 +62,7 @@ class OthersPlan:
         """The plan of a seed."""
         dice = random.Random(f"others {seed}")
         capabilities = dice.choice(
-            (FULL, FULL, replace(FULL, listing_metadata=True), without_conditions(FULL))
+            (FULL, LIKE_MINIO, replace(FULL, listing_metadata=True), without_conditions(FULL))
         )
         stale_s = dice.choice((0.0, 0.0, 0.0, 20.0))
         if stale_s:

@@ -23,6 +23,7 @@ RULES: tuple[tuple[Mapping[str, object], ...], ...] = (
     ({"glob": "a*", "compress": "zstd", "expire_idle": "30d"}, {"glob": "*", "tags": {"kind": "rule"}}),
 )
 FULL = Capabilities(put_conditions=True, complete_conditions=True, copy_conditions=True)
+LIKE_MINIO = replace(FULL, copy_conditions=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ class Plan:
         """The plan of a seed."""
         dice = random.Random(seed)
         capabilities = dice.choice(
-            (FULL, FULL, replace(FULL, listing_metadata=True), without_conditions(FULL))
+            (FULL, LIKE_MINIO, replace(FULL, listing_metadata=True), without_conditions(FULL))
         )
         weather = dice.choice(
             (

@@ -148,6 +148,10 @@ class SimulatedStore:
         return self
 
     @property
+    def tags(self) -> SimulatedTags:
+        return SimulatedTags(self)
+
+    @property
     def limits(self) -> MultipartLimits:
         return self.memory.multipart.limits
 
@@ -347,7 +351,7 @@ class SimulatedStore:
             number,
             source_if_match=source_if_match,
         )
-        return await self._request("COPYPART", key, call)
+        return await self._request(f"COPYPART {source_key} to", key, call)
 
     # -- weather ------------------------------------------------------------------------------------
 
@@ -426,7 +430,7 @@ class SimulatedStore:
             told = [key]
         elif name == "LIST" and not self.stale_s:
             told = [one for one in {*before, *witness.compared} if one.startswith(key)]
-        elif name.startswith("COPY "):
+        elif name.startswith(("COPY ", "COPYPART ")):
             told = [name.split(" ")[1]]
         for one in told:
             witness.saw(one, before[one].data if one in before else None, compared=name != "LIST")
@@ -496,6 +500,17 @@ class RivalStore(SimulatedStore):
                 if old is not new and self.rival_of is not None:
                     contents = [None if found is None else found.data for found in (new, old)]
                     self.rival_of.rival_changed(*contents)
+
+
+@dataclass(frozen=True)
+class SimulatedTags:
+    """The tags of a simulated store."""
+
+    store: SimulatedStore
+
+    async def read(self, key: str) -> dict[str, str]:
+        call = functools.partial(self.store.memory.tags.read, key)
+        return await self.store._request("GETTAGS", key, call)
 
 
 def _content_etag(data: bytes) -> str:

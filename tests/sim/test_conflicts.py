@@ -77,6 +77,7 @@ def play(
     *,
     weather: Weather | None = None,
     conditions: bool = True,
+    copy_conditions: bool = True,
     content_etags: bool = False,
 ) -> None:
     """Play a scene with a file `f` of others in the store."""
@@ -86,6 +87,8 @@ def play(
         if not conditions:
             ignorant: Capabilities = without_conditions(store.capabilities)
             store.capabilities = replace(ignorant)
+        if not copy_conditions:
+            store.capabilities = replace(store.capabilities, copy_conditions=False)
         if weather is not None:
             store.weather = weather
         store.write_foreign("f", b"theirs 0")

@@ -558,6 +558,7 @@ def test_stored_before_the_power_was_lost_and_looked_up_since(tmp_path: Path) ->
     async def after(at: Scene) -> None:
         fs = at.mount.filesystem
         found = await fs.lookup(ROOT, b"new")
+        assert found is not None
         handle = await fs.open(found.ino, os.O_RDONLY)
         assert await fs.files.read(handle, 0, 100) == b"synced"
         answer_all_again(at)

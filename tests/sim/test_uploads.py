@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -129,7 +130,7 @@ def test_a_404_in_place_of_the_list_of_uploads_tells_nothing(tmp_path: Path) -> 
     play(tmp_path, scene)
 
 
-@pytest.mark.parametrize("work", ["write", "copy"])
+@pytest.mark.parametrize("work", ["write", "copy", "copy on a condition"])
 def test_killed_at_each_request(tmp_path: Path, work: str) -> None:
     died_with_upload = 0
     for step in itertools.count(1):
@@ -145,6 +146,9 @@ def test_killed_at_each_request(tmp_path: Path, work: str) -> None:
 async def _work_and_die(folder: Path, step: int, work: str) -> tuple[bool, bool]:
     """Returns whether an upload was under way at death, and whether it died at all."""
     store = SimulatedStore(dice=random.Random(step))
+    if work == "copy on a condition":
+        store.memory.put("f", LARGE)
+        store.capabilities = replace(store.capabilities, copy_conditions=False)
     if work == "copy":
         store.memory.put("f", LARGE)
         store.copy_limit(50_000)
@@ -173,7 +177,7 @@ async def _work_and_die(folder: Path, step: int, work: str) -> tuple[bool, bool]
 
 
 async def _do(client: Client, work: str) -> None:
-    if work == "copy":
+    if work != "write":
         await client.apply(Op("rename", "f", "g"))
         return
     await client.apply(Op("create", "g", slot=1))

@@ -25,6 +25,7 @@ def encode_options(options: PutOptions) -> bytes:
         "cache_control": options.cache_control,
         "storage_class": options.storage_class,
         "tags": dict(options.tags or {}),
+        "headers": dict(options.headers),
     }
     return json.dumps({name: value for name, value in fields.items() if value}).encode()
 

@@ -455,4 +455,6 @@ def _info(key: str, stat: os.stat_result, options: PutOptions | None) -> ObjectI
         content_encoding=options.content_encoding,
         storage_class=options.storage_class,
         cache_control=options.cache_control,
+        headers=options.headers,
+        tag_count=len(options.tags or {}),
     )

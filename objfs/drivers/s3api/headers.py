@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from objfs.errors import CorruptError
+from objfs.store.values import KEPT_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +56,7 @@ def kept_headers(source: Answer, options: PutOptions | None) -> dict[str, str]:
     if options is None or options.encryption is None:
         names += [_SSE, _SSE_KEY]
     if options is not None:
-        names += ["cache-control", "content-disposition", "content-language"]
+        names += ["cache-control", *KEPT_HEADERS]
     found = {name: source.header(name) for name in names}
     return {name: value for name, value in found.items() if value is not None}
 

@@ -39,7 +39,16 @@ from objfs.errors import (
 )
 from objfs.store.checks import check_body, check_key, check_metadata, parse_content_range
 from objfs.store.protocol import DEFAULT_PUT
-from objfs.store.values import ANY, Blob, Capabilities, DeleteFailure, ObjectInfo, Version, body_length
+from objfs.store.values import (
+    ANY,
+    KEPT_HEADERS,
+    Blob,
+    Capabilities,
+    DeleteFailure,
+    ObjectInfo,
+    Version,
+    body_length,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -294,6 +303,7 @@ class S3Store:
         check_metadata(options.metadata, self._capabilities.max_metadata_bytes, key=key)
         headers = {f"x-amz-meta-{name}": value for name, value in options.metadata.items()}
         headers |= encryption_headers(options.encryption)
+        headers |= options.headers
         if options.tags:
             headers["x-amz-tagging"] = urlencode(options.tags, quote_via=quote)
         named = {
@@ -360,6 +370,7 @@ def _content_length(answer: Answer, key: str) -> int:
 
 def _info(key: str, answer: Answer, size_bytes: int) -> ObjectInfo:
     headers: Mapping[str, str] = answer.headers
+    tag_count = headers.get("x-amz-tagging-count", "")
     return ObjectInfo(
         key=key,
         version=Version(etag=etag_of(answer, key), size_bytes=size_bytes),
@@ -370,6 +381,8 @@ def _info(key: str, answer: Answer, size_bytes: int) -> ObjectInfo:
         storage_class=headers.get("x-amz-storage-class"),
         cache_control=headers.get("cache-control"),
         encryption=encryption_of(headers),
+        headers={name: headers[name] for name in KEPT_HEADERS if name in headers},
+        tag_count=int(tag_count) if tag_count.isdecimal() else 0,
     )
 
 

@@ -270,7 +270,9 @@ def test_a_copy_keeps_the_form(bench: Bench) -> None:
     version = bench.put([(0, text(MIB))])
     for known in (version, None):
         options = PutOptions(metadata={"mode": "33188"}, content_type="text/plain")
-        copied = bench.run(lambda transfer, v=known, o=options: transfer.copy("log.txt", "b", v, o, ANY))  # type: ignore[misc]
+        copied = bench.run(
+            lambda one, v=known, o=options: one.copies.make("log.txt", "b", v, o, ANY)  # type: ignore[misc]
+        )
         assert copied.decoded_bytes == MIB
         info = bench.store.head("b")
         assert info.content_encoding == "zstd"
