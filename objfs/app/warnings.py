@@ -21,7 +21,8 @@ def warn_of_store(settings: MountSettings, capabilities: Capabilities) -> None:
     if not settings.read_only and not capabilities.put_conditions:
         log.warning("the store has no conditional writes: of two changes made at once, one may be lost")
     elif not settings.read_only:
-        honoured = {"large files": capabilities.complete_conditions, "copies": capabilities.copy_conditions}
+        copies = capabilities.copy_conditions or capabilities.complete_conditions  # objfs.upload.copies
+        honoured = {"large files": capabilities.complete_conditions, "their copies": copies}
         weak = [what for what, is_honoured in honoured.items() if not is_honoured]
         if weak:
             log.info(

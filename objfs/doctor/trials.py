@@ -192,7 +192,8 @@ class Trials:
                 "not honoured: of two writers at the same instant, one may overwrite the other",
                 "let one mount write at a time, or use a newer version of the store",
             )
-        rest = f"; not for {lacking}: compared just before instead" if lacking else ""
+        how = "sent as these instead" if lacking == "copy" else "compared just before instead"
+        rest = f"; not for {lacking}: {how}" if lacking else ""
         return ok("conditional writes", f"honoured for {kept}{rest}")
 
     def _try_listing(self) -> Iterator[Finding]:

@@ -55,8 +55,8 @@ def test_what_a_store_says_at_the_start(error: ObjectStoreError, words: str) -> 
     ("lacking", "words"),
     [
         ((), ""),
-        (("copy_conditions",), "no conditions for copies:"),
-        (("complete_conditions", "copy_conditions"), "no conditions for large files and copies:"),
+        (("complete_conditions",), "no conditions for large files:"),
+        (("complete_conditions", "copy_conditions"), "no conditions for large files and their copies:"),
         (("put_conditions", "copy_conditions"), "no conditional writes:"),
     ],
 )
@@ -69,6 +69,14 @@ def test_a_weaker_promise_is_told(
         warn_of_store(settings, replace(known, **dict.fromkeys(lacking, False)))
     assert len(caplog.messages) == bool(lacking)
     assert words in caplog.text
+
+
+def test_copies_by_other_requests_are_no_weaker_promise(caplog: pytest.LogCaptureFixture) -> None:
+    known = open_store("memory://").capabilities
+    settings = build_settings("memory://", Path("/mnt"), [])
+    with caplog.at_level("INFO"):
+        warn_of_store(settings, replace(known, copy_conditions=False))
+    assert not caplog.messages
 
 
 class UnknownStore(ForwardingStore):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import threading
 import time
@@ -13,12 +14,18 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
+import trio
 from minio.credentials.providers import StaticProvider
 from minio.minioadmin import MinioAdmin
 
 from objfs.errors import PreconditionFailedError
+from objfs.store.probe import ProbedStore, probe_conditions
 from objfs.store.retry import RetryingStore
-from objfs.store.values import PutOptions
+from objfs.store.threads import ThreadedStore
+from objfs.store.values import ANY, PutOptions
+from objfs.upload.copies import PUT_COPY_BYTES, Copies
+from objfs.upload.uploads import Uploads
+from objfs_cache.journal import open_journal
 from tests.fuse import proxy as faults
 from tests.fuse.failing import HOST, RESOLVER, Faults
 from tests.fuse.mounting import a_place, mounted
@@ -32,6 +39,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from objfs.store.forward import RequestKind
+    from objfs.store.protocol import ObjectStore
+    from objfs.store.values import Version
+    from objfs_cache.journal import Journal
     from tests.fuse.conftest import Bucket
     from tests.servers import Server
 
@@ -133,18 +143,73 @@ def test_attributes_are_not_changed_in_place(minio_bucket: Bucket, minio: Server
         assert minio_bucket.store.head(name).metadata == options.metadata
 
 
-def test_attributes_changed_beside_a_write(minio_bucket: Bucket) -> None:
-    """MinIO knows no condition for it, so one of the two may be undone; but nothing is mixed."""
-    store = minio_bucket.store
-    with ThreadPoolExecutor() as pool:
-        for _ in range(100):
-            before = store.put("a", b"before")
-            writing = pool.submit(store.put, "a", b"after")
-            with suppress(PreconditionFailedError):
-                store.copy("a", "a", source_if_match=before.etag, options=PutOptions(metadata={"x": "1"}))
-            version = writing.result()
-            blob = store.get("a")
-            assert blob.data == (b"after" if blob.info.version == version else b"before")
+@pytest.mark.parametrize("size", [0, 1, 300_000])
+def test_attributes_changed_beside_a_write(minio_bucket: Bucket, tmp_path: Path, size: int) -> None:
+    """MinIO's COPY knows no condition; all the same the write is not undone."""
+    store = ProbedStore(minio_bucket.store, probe_conditions(minio_bucket.store))
+    assert not store.capabilities.copy_conditions
+    options = PutOptions(metadata={"x": "1"})
+
+    async def change(journal: Journal, before: Version) -> None:
+        threaded = ThreadedStore(store)
+        copies = Copies(threaded, Uploads(threaded, journal, lambda: None))
+        with suppress(PreconditionFailedError):
+            await copies.make("a", "a", before, options, ANY)
+
+    with ThreadPoolExecutor() as pool, open_journal(tmp_path / "journal") as journal:
+        for _ in range(60):
+            before = store.put("a", b"x" * size)
+            writing = pool.submit(_write_late, store, "a", b"after")
+            trio.run(change, journal, before)
+            written, blob = writing.result(), store.get("a")
+            assert (blob.info.version, blob.data) == (written, b"after")
+            assert not blob.info.metadata
+        assert journal.notes() == {}
+    assert not minio_bucket.store.multipart.list_uploads("a")  # type: ignore[union-attr]
+
+
+def _write_late(store: ObjectStore, key: str, data: bytes) -> Version:
+    time.sleep(random.uniform(0.0, 0.01))
+    return store.put(key, data)
+
+
+@pytest.mark.parametrize("size", [1000, 300_000])
+@pytest.mark.parametrize("how", ["rename over", "rename", "directory", "attributes"])
+def test_nothing_is_copied_over_a_write_of_others(
+    minio_bucket: Bucket, minio: Server, how: str, size: int
+) -> None:
+    """It comes between the comparison and the last request of a copy."""
+    ours, store = b"o" * size, minio_bucket.store
+    old, new = ("d/f", "e/f") if how == "directory" else ("old", "new")
+    changed = old if how == "attributes" else new
+    store.put(old, ours)
+    if how == "rename over":
+        store.put(new, b"before")
+
+    def write_first(_proxy: Proxy, request: faults.Request, forward: faults.Forward) -> faults.Reply:
+        store.put(changed, b"theirs")
+        return forward(request)
+
+    with Proxy(minio.host) as proxy:
+        url = minio_bucket.url.replace(minio.host, proxy.host)
+        with mounted(url, environment=minio_bucket.environment, upload_delay="0s") as mount:
+            proxy.seen.clear()  # what the mount found out about the store
+            proxy.rule(frozenset({"put", "complete", "copy"}), write_first, times=1, part=f"/{changed}$")
+            if how == "attributes":
+                (mount.path / old).chmod(0o600)
+            elif how == "directory":
+                (mount.path / "d").rename(mount.path / "e")
+            else:
+                (mount.path / old).rename(mount.path / new)
+            mount.drain()
+            assert sum(proxy.struck.values()) == 1
+            assert "copy" not in proxy.seen
+    contents = minio_bucket.contents()
+    assert contents.pop(changed) == b"theirs"
+    assert [*contents.values()] == ([] if how == "attributes" else [ours])
+    assert all(".conflict-" in key for key in contents)
+    assert all(("-" in store.head(key).version.etag) is (size > PUT_COPY_BYTES) for key in contents)
+    assert not store.multipart.list_uploads(changed)  # type: ignore[union-attr]
 
 
 def test_listings_out_of_order(many: Bucket, minio: Server) -> None:
