@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 TIB = 1024 * GIB
 KEPT_HEADERS = ("content-disposition", "content-language", "expires")  # of no use here; others set them
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})  # one for the thousands of objects of a listing
 MAX_DELETE_KEYS = 1000  # S3: most keys of one DeleteObjects request
 
 
@@ -83,7 +85,7 @@ class ObjectInfo:
     storage_class: str | None = None
     cache_control: str | None = None
     encryption: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
     tag_count: int = 0
 
     def with_key(self, key: str) -> Self:
