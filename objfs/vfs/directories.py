@@ -71,9 +71,9 @@ class Directories:
             kernel=kernel,
             may_overlook=not store.capabilities.file_over_prefix,
         )
-        self._walks = Walks(tree, store, self.freshness, self.mirror)
         self._last_known = LastKnown()
-        self.prover = Prover(tree, store, self.mirror, nursery)
+        self._walks = Walks(tree, store, self.freshness, self.mirror, self._last_known)
+        self.prover = Prover(tree, store, self.mirror, self._last_known, nursery)
         self.expiring = Expiring(self.mirror, self.prover, self._last_known, rules)
         self._listing: dict[DirectoryNode, trio.Lock] = {}
 
@@ -263,6 +263,7 @@ class Directories:
             page = await self._store.list(
                 prefix, delimiter="/", page=token, with_metadata=self._store.capabilities.listing_metadata
             )
+            self._last_known.heard()
             pages += 1
             for info in page.objects:
                 listing.add_key(prefix, info)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STALE_WAIT_S = 3.0  # how long a known entry waits for the store before it is shown as last known
+STALE_WAIT_S = 3.0  # how long a known entry waits for a sign of the store before it is shown as last known
 AWAY_S = 5.0  # how long known entries are shown without asking a store that did not answer
 
 
@@ -24,16 +24,30 @@ class LastKnown:
 
     def __init__(self) -> None:
         self._away_until = NEVER
+        self._waiting: set[trio.CancelScope] = set()
 
-    async def or_stale(self, refresh: Callable[[], Awaitable[None]]) -> None:
-        """Refresh what is known; if the store does not answer, what is known stands."""
+    def heard(self) -> None:
+        """The store answered one of several requests: whoever waits for all of them waits on."""
+        for scope in self._waiting:
+            scope.deadline = trio.current_time() + STALE_WAIT_S
+
+    async def or_stale(self, refresh: Callable[[], Awaitable[None]]) -> bool:
+        """Refresh what is known; if the store does not answer, what is known stands.
+
+        Returns:
+            Whether the store answered.
+        """
         if trio.current_time() < self._away_until:
-            return
-        with trio.move_on_after(STALE_WAIT_S):
+            return False
+        with trio.move_on_after(STALE_WAIT_S) as scope:
+            self._waiting.add(scope)
             try:
                 await refresh()
             except (ObjectStoreError, ExceptionGroup) as error:
                 log.debug("shown as last known: %s", error)
             else:
-                return
+                return True
+            finally:
+                self._waiting.discard(scope)
         self._away_until = trio.current_time() + AWAY_S
+        return False

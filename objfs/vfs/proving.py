@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from objfs.store.protocol import AsyncObjectStore
     from objfs.store.values import ObjectInfo
+    from objfs.vfs.last_known import LastKnown
     from objfs.vfs.listings import Listing
     from objfs.vfs.mirror import Mirror
     from objfs.vfs.tree import Tree
@@ -33,10 +34,18 @@ STAT_AHEAD = (8, 256)  # first and greatest number of entries proven ahead of th
 class Prover:
     """Proves entries: a listing told their names, the store tells the rest."""
 
-    def __init__(self, tree: Tree, store: AsyncObjectStore, mirror: Mirror, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        store: AsyncObjectStore,
+        mirror: Mirror,
+        last_known: LastKnown,
+        nursery: trio.Nursery,
+    ) -> None:
         self._tree = tree
         self._store = store
         self._mirror = mirror
+        self._last_known = last_known
         self._nursery = nursery
         self._proving: dict[Node, trio.Event] = {}
         self._ahead: dict[DirectoryNode, _StatAhead] = {}
@@ -81,6 +90,7 @@ class Prover:
 
         async def look_at(name: str) -> None:
             marker, is_nothing = await self._look_at(f"{prefix}{name}/", directory.children.get(name))
+            self._last_known.heard()
             if is_nothing:
                 listing.folders.discard(name)
             else:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from objfs.store.protocol import AsyncObjectStore
     from objfs.vfs.freshness import Freshness
+    from objfs.vfs.last_known import LastKnown
     from objfs.vfs.mirror import Mirror
     from objfs.vfs.tree import Tree
 
@@ -26,11 +27,19 @@ WALK_PAGES = 20  # most pages of one flat listing before the directory itself is
 class Walks:
     """Lists whole trees for whoever walks through them."""
 
-    def __init__(self, tree: Tree, store: AsyncObjectStore, freshness: Freshness, mirror: Mirror) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        store: AsyncObjectStore,
+        freshness: Freshness,
+        mirror: Mirror,
+        last_known: LastKnown,
+    ) -> None:
         self._tree = tree
         self._store = store
         self._freshness = freshness
         self._mirror = mirror
+        self._last_known = last_known
 
     def is_walk(self, directory: DirectoryNode) -> bool:
         """Count an opened directory; returns whether a program goes from one sibling to the next."""
@@ -68,6 +77,7 @@ class Walks:
                 page=token,
                 with_metadata=self._store.capabilities.listing_metadata,
             )
+            self._last_known.heard()
             if self._tree.moves != moves:
                 return False
             for info in page.objects:

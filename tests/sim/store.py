@@ -112,6 +112,7 @@ class SimulatedStore:
         stale_s: listings show the store as it was up to so long ago.
         hollow: prefixes that listings with a delimiter tell although nothing is below them; where objects
             cannot be over prefixes, each object that is deleted leaves one.
+        page_keys: most keys of a page of a listing.
     """
 
     dice: random.Random
@@ -129,6 +130,7 @@ class SimulatedStore:
     witness: Witness | None = None
     stale_s: float = 0.0
     hollow: set[str] = field(default_factory=set)
+    page_keys: int = 7
     requests: int = 0
     log: Callable[[str], None] = field(default=lambda _line: None)
     before_request: Callable[[str, str], None] = field(default=lambda _name, _key: None)
@@ -246,7 +248,7 @@ class SimulatedStore:
             delimiter=delimiter,
             start_after=start_after,
             page=page,
-            max_keys=min(max_keys, 7),
+            max_keys=min(max_keys, self.page_keys),
             with_metadata=with_metadata and self.capabilities.listing_metadata,
         )
         page_of = functools.partial(self._list, call)

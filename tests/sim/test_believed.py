@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from objfs.errors import CorruptError, InvalidRequestError
+from objfs.store.listing import MAX_PAGE_KEYS
 from objfs.store.values import MIB, ListPage, PutOptions
 from objfs.vfs.pruning import prune
 from objfs.vfs.values import SetAttributes
@@ -56,6 +57,7 @@ def test_many_names_of_a_large_directory_are_told_by_listings(tmp_path: Path) ->
         for name in names:
             at.store.write_foreign(f"d/{name}", b"x")
         requests: list[str] = []
+        at.store.page_keys = MAX_PAGE_KEYS
         at.store.before_request = lambda name, key: requests.append(f"{name} {key}")
         directory = await at.mount.filesystem.lookup(ROOT, b"d")
         assert directory is not None
@@ -337,5 +339,24 @@ def test_a_directory_goes_on_showing_the_time_of_its_last_change(tmp_path: Path,
         await at.mount.uploader.drain()
         await trio.sleep(30.0)
         assert await mtime_ns() == set_ns
+
+    play(tmp_path, scene)
+
+
+def test_a_long_listing_is_waited_for_as_long_as_it_goes_on(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        for number in range(6):
+            at.store.write_foreign(f"d/{number}", b"x")
+        assert len(await at.client.names("d")) == 6
+        listed = at.store.list
+
+        async def list_slowly(prefix: str, **how: Any) -> ListPage:  # noqa: ANN401  # whatever is asked
+            await trio.sleep(1.0)
+            return await listed(prefix, **how, max_keys=1)
+
+        at.store.write_foreign("d/6", b"x")
+        await trio.sleep(10.0)
+        with mock.patch.object(at.store, "list", list_slowly):
+            assert len(await at.client.names("d")) == 7
 
     play(tmp_path, scene)
