@@ -55,6 +55,11 @@ class CacheDirectory:
         """SQLite file of the journal; in a folder of its own, which is fsynced with it."""
         return self.path / "journal" / "journal.db"
 
+    @property
+    def metadata_path(self) -> Path:
+        """Folder of the metadata cache (clean data only)."""
+        return self.path / "metadata"
+
 
 @contextmanager
 def open_cache_directory(path: Path) -> Iterator[CacheDirectory]:

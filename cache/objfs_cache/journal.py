@@ -255,11 +255,11 @@ def peek_journal(path: Path) -> list[Record]:
     try:
         with closing(connect_to_read(path)) as connection:
             _check_version(connection, path)
-            boot_id = connection.execute("SELECT value FROM meta WHERE name = 'boot_id'").fetchone()
+            last = connection.execute("SELECT value FROM meta WHERE name = 'boot_id'").fetchone()
             rows = connection.execute("SELECT * FROM operation ORDER BY seq").fetchall()
     except sqlite3.Error as error:
         raise JournalError(f"The journal {path} cannot be read: {error}.") from error
-    rebooted = boot_id is not None and boot_id[0] != BOOT_ID_PATH.read_text().strip()
+    rebooted = last is not None and last[0] != boot_id()
     return [_after_power_loss(_record(row)) if rebooted else _record(row) for row in rows]
 
 
@@ -275,6 +275,11 @@ def peek_notes(path: Path) -> list[str]:
             return [str(row[0]) for row in connection.execute("SELECT text FROM note ORDER BY number")]
     except sqlite3.Error as error:
         raise JournalError(f"The journal {path} cannot be read: {error}.") from error
+
+
+def boot_id() -> str:
+    """What tells this boot of the machine from all others."""
+    return BOOT_ID_PATH.read_text().strip()
 
 
 def _after_power_loss(record: Record) -> Record:
@@ -317,15 +322,15 @@ def _upgrade(connection: sqlite3.Connection) -> None:
 
 def _note_boot(connection: sqlite3.Connection) -> bool:
     """Whether this is another boot; rows then tell of what was durable, and of what is torn, for good."""
-    boot_id = BOOT_ID_PATH.read_text().strip()
+    boot = boot_id()
     connection.execute("BEGIN IMMEDIATE")
     before = connection.execute("SELECT value FROM meta WHERE name = 'boot_id'").fetchone()
-    rebooted = before is not None and before[0] != boot_id
+    rebooted = before is not None and before[0] != boot
     if rebooted:
         rows = connection.execute("SELECT * FROM operation WHERE staged_id IS NOT NULL AND fsynced = 0")
         for row in rows.fetchall():
             connection.execute(_WRITE, _values(_after_power_loss(_record(row))))
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot,))
     connection.execute("COMMIT")
     return rebooted
 

@@ -22,6 +22,7 @@ from objfs.upload.observer import NoObserver
 from objfs.upload.uploader import load_operations, open_uploader
 from objfs_cache.blocks_peek import peek_block_cache
 from objfs_cache.directory import open_cache_directory
+from objfs_cache.metadata import open_metadata_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,9 +83,10 @@ async def _flush(settings: MountSettings, on_progress: Callable[[DrainProgress],
         store = ThreadedStore(RetryingStore(limited, UPLOAD_POLICY))
         uploads = await upload_settings(settings, driver, delay_s=0.0)
         blocks = stack.enter_context(peek_block_cache(directory.blocks_path))
+        metadata = stack.enter_context(open_metadata_cache(directory.metadata_path))
         async with (
             open_reader(store, blocks, memory_limit_bytes=settings.memory_limit_bytes) as reader,
-            open_uploader(store, journal, uploads) as uploader,
+            open_uploader(store, journal, uploads, metadata) as uploader,
         ):
             uploader.observer = FromCache(reader)
             uploader.ledger.restore(load_operations(journal, staging))

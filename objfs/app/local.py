@@ -10,6 +10,7 @@ from objfs.errors import MountError
 from objfs_cache.blocks import BlockCache, open_block_cache
 from objfs_cache.directory import CacheError
 from objfs_cache.journal import Journal, open_journal
+from objfs_cache.metadata import MetadataCache, open_metadata_cache
 from objfs_cache.staging import Staging, open_staging
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Local:
     """What is on the local disk."""
 
     blocks: BlockCache
+    metadata: MetadataCache
     journal: Journal
     staging: Staging
 
@@ -37,9 +39,10 @@ def open_local(directory: CacheDirectory, settings: MountSettings) -> Iterator[L
         open_block_cache(
             directory.blocks_path, limit_bytes=settings.cache_size_bytes, floor_fraction=FREE_DISK_FRACTION
         ) as blocks,
+        open_metadata_cache(directory.metadata_path) as metadata,
         open_changes(directory, settings) as (journal, staging),
     ):
-        yield Local(blocks=blocks, journal=journal, staging=staging)
+        yield Local(blocks=blocks, metadata=metadata, journal=journal, staging=staging)
 
 
 @contextmanager

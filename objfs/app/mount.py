@@ -107,7 +107,7 @@ async def _run(
         reader = await open_(
             open_reader(stores.reading, local.blocks, memory_limit_bytes=settings.memory_limit_bytes)
         )
-        uploader = await open_(open_uploader(stores.uploading, local.journal, uploads))
+        uploader = await open_(open_uploader(stores.uploading, local.journal, uploads, local.metadata))
 
         # What tells of it, and changes it.
         life = MountLife(
@@ -147,6 +147,7 @@ async def _run(
             uploader,
             local.staging,
             local.blocks,
+            local.metadata,
             _vfs_settings(settings, uploads.rules),
             KernelCache(),
         ) as filesystem:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from objfs_cache.journal import Journal
+    from objfs_cache.metadata import MetadataCache
     from objfs_cache.staged import StagedFile
 
 _IDENTITY = (
@@ -26,6 +27,7 @@ _IDENTITY = (
     "committed",
     "lost",
     "made",
+    "bare",
     "copied",
     "seq",
 )
@@ -34,8 +36,16 @@ _IDENTITY = (
 class Book:
     """All unfinished operations of a mount: rows, order, and what may start."""
 
-    def __init__(self, journal: Journal, *, clock: Callable[[], float], delay_s: float) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        metadata: MetadataCache | None = None,
+        *,
+        clock: Callable[[], float],
+        delay_s: float,
+    ) -> None:
         self.journal = journal
+        self._metadata = metadata
         self.order = Order()
         self.ready = ReadyQueue()
         self.running: set[Operation] = set()
@@ -118,9 +128,24 @@ class Book:
         self.journal.write(operation.record())
         operation.position = self.journal.position
 
+    def strike(self, operation: Operation) -> None:
+        """Remove an operation's row: from then on only the store tells of it, if anything was sent."""
+        if operation.state is not State.WAITING:
+            self.forget_changed(operation)
+        self.journal.remove(operation.seq)
+
+    def forget_changed(self, operation: Operation) -> None:
+        """Directories in which an operation changed something are not in the store as they were kept."""
+        if self._metadata is not None:
+            for prefix, below in operation.changed_prefixes():
+                self._metadata.forget(prefix, below=below)
+        for marker in {one for path in operation.parents() for one in self.order.at(path) if one.bare}:
+            marker.bare = False
+            self.write(marker)
+
     def revoke(self, operation: Operation) -> None:
         """Take an operation back."""
-        self.journal.remove(operation.seq)
+        self.strike(operation)
         self._revoked.setdefault(operation, self.order.told_to_wait_for(operation))
         self.leave(operation)
         self.turn(operation, State.DONE)

@@ -135,6 +135,7 @@ class Ledger:
                     base=base,
                     body=b"",
                     made=made,
+                    bare=made,
                 )
                 self._append(operation)
         self._touch(operation)
@@ -142,14 +143,15 @@ class Ledger:
 
     def rmdir(self, path: str) -> Operation | None:
         """The marker of a directory goes; returns None if it had never been sent."""
+        operation = Operation(kind=Kind.DELETE, path=path, directory=True)
         with self._book.step():
             last = self._waiting_at(path, directory=True)
             if last is not None and last.kind is Kind.MARKER:
                 self._book.revoke(last)
                 if last.base.is_nothing and not self.concerns(path) and not self._book.order.below(path):
+                    self._book.forget_changed(operation)  # perhaps it was a prefix whose last key went
                     self._book.changed()
                     return None
-            operation = Operation(kind=Kind.DELETE, path=path, directory=True)
             self._append(operation)
         self._touch(operation)
         return operation
@@ -259,6 +261,10 @@ class Ledger:
                 self._book.ready.add(operation)
         self._book.changed()
         return len(parked)
+
+    def forget_changed(self, operation: Operation) -> None:
+        """See `Book`, of what was sent without a row."""
+        self._book.forget_changed(operation)
 
     # -- questions about the queue -----------------------------------------------------------------
 

@@ -13,6 +13,8 @@ from objfs.upload.rules import Decision
 from objfs_cache.journal import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from objfs.store.values import ObjectInfo
     from objfs_cache.staged import StagedFile, StagedState
 
@@ -98,6 +100,7 @@ class Operation:
         committed: the staged file as it was when last journaled.
         lost: the version that a put is a change of, if it is not in the store any more.
         made: the directory is new, whatever the store still has at its place.
+        bare: so new that the store has nothing of it: all that is in it waits.
         copied: all of a renamed tree is at its new place too; what is left is to delete the old.
         placed: what of a renamed tree this process has brought to its new place, by old key, and the version
             that it has there (None: it is beside somebody else's).
@@ -124,6 +127,7 @@ class Operation:
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     lost: Version | None = None
     made: bool = False
+    bare: bool = False
     copied: bool = False
     placed: dict[str, tuple[ObjectInfo, Version | None]] = field(default_factory=dict)
     decision: Decision | None = None
@@ -146,7 +150,20 @@ class Operation:
 
     def is_in(self, folder: str) -> bool:
         """Whether it changes a name directly in a directory."""
-        return folder in (_parent(self.path), _parent(self.source) if self.source else None)
+        return folder in self.parents()
+
+    def parents(self) -> list[str]:
+        """Directories in which it changes a name."""
+        return [path.rpartition("/")[0] for path in (self.path, self.source) if path]
+
+    def changed_prefixes(self) -> Iterator[tuple[str, bool]]:
+        """Directories in which it changes what the store has: a prefix, and whether all below it, too."""
+        for path in self.parents():
+            yield _prefix(path), False
+        if self.directory:
+            yield _prefix(self.path), self.kind is not Kind.MARKER
+        if self.directory and self.source:
+            yield _prefix(self.source), True
 
     @property
     def size_bytes(self) -> int:
@@ -195,8 +212,8 @@ def marker_key(path: str) -> str:
     return f"{path}/" if path else ROOT_MARKER_KEY
 
 
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]
+def _prefix(path: str) -> str:
+    return f"{path}/" if path else ""
 
 
 def from_record(record: Record) -> Operation:
@@ -217,6 +234,7 @@ def from_record(record: Record) -> Operation:
         token=details["token"],
         lost=_base(details.get("lost", False)).version,
         made=details.get("made", False),
+        bare=details.get("bare", False),
         copied=details.get("copied", False),
         decision=Decision.from_json(details["decision"]) if details.get("decision") else None,
         error=details["error"],
@@ -243,6 +261,7 @@ def _details(operation: Operation) -> dict[str, object]:
         "supersedes": operation.base.tokens,
         "lost": _base_json(Base(version=operation.lost)),
         "made": operation.made,
+        "bare": operation.bare,
         "copied": operation.copied,
         "decision": None if operation.decision is None else operation.decision.to_json(),
         "error": operation.error,

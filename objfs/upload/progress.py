@@ -104,7 +104,7 @@ class Progress:
         """
         book = self._book
         with book.step():
-            book.journal.remove(operation.seq)
+            book.strike(operation)
             for follower in book.order.followers(operation):
                 inherit(book, follower, operation, result, vanished=vanished)
                 if operation.decision is not None and _is_copy_of(follower, operation):
@@ -122,6 +122,7 @@ class Progress:
             moved: by new path, the versions before and after, of the objects whose version changed.
         """
         with self._book.step():
+            self._book.forget_changed(operation)
             operation.copied = True
             self._book.write(operation)
             rebase(self._book, operation, moved)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from objfs.store.values import PutOptions, Version
     from objfs.upload.observer import Observer
     from objfs_cache.journal import Journal
+    from objfs_cache.metadata import MetadataCache
     from objfs_cache.staging import Staging
 
 log = logging.getLogger(__name__)
@@ -185,6 +186,8 @@ class Uploader:
             if ours is None:
                 raise
             return ours.version  # an answer was lost
+        finally:
+            self.ledger.forget_changed(operation)
 
     # -- the loop -----------------------------------------------------------------------------------
 
@@ -276,10 +279,13 @@ class Uploader:
 
 @asynccontextmanager
 async def open_uploader(
-    store: AsyncObjectStore, journal: Journal, settings: UploadSettings
+    store: AsyncObjectStore,
+    journal: Journal,
+    settings: UploadSettings,
+    metadata: MetadataCache | None = None,
 ) -> AsyncIterator[Uploader]:
     """An uploader at work for the life of the block. What is not sent at its end stays in the journal."""
-    book = Book(journal, clock=trio.current_time, delay_s=settings.delay_s)
+    book = Book(journal, metadata, clock=trio.current_time, delay_s=settings.delay_s)
     uploader = Uploader(DeadlineStore(store), book, settings)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(uploader.run)

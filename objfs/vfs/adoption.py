@@ -66,6 +66,7 @@ class Adoption:
     def done(self, operation: Operation, version: Version | None) -> None:
         """See `Observer`."""
         node = self._owners.take(operation)
+        self._note(operation, node)
         self._names_left(operation, node)
         shows = self._owners.shows(operation, node)
         if node is None:
@@ -118,6 +119,13 @@ class Adoption:
         self._owners.forget_lost()
         if node is not None:
             self._tree.drop_if_unused(node)
+
+    def _note(self, operation: Operation, moved: Node | None) -> None:
+        """The store has something else in the directories concerned: that is to be kept."""
+        concerned = [moved, *map(self._tree.find, operation.parents())]
+        if operation.kind is Kind.RENAME_TREE and moved is not None:
+            concerned += walk(moved)
+        self._tree.learnt.update(one for one in concerned if isinstance(one, DirectoryNode))
 
     def _name_left(self, path: str) -> None:
         """Listings are believed again about a name that was removed here, once the store was told all."""

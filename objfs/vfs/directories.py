@@ -24,16 +24,18 @@ from objfs.vfs.mirror import Kernel, Mirror
 from objfs.vfs.names import RESERVED_ROOT, is_showable
 from objfs.vfs.nodes import NEVER, DirectoryNode, FileNode, Node
 from objfs.vfs.proving import PROVE_AT_ONCE, Prover
+from objfs.vfs.remembering import Remembering
 from objfs.vfs.walking import Walks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from objfs.store.protocol import AsyncObjectStore
     from objfs.store.values import ObjectInfo
     from objfs.upload.rules import RuleSet
     from objfs.vfs.attributes import Defaults
     from objfs.vfs.tree import Tree
+    from objfs_cache.metadata import MetadataCache
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class Directories:
         kernel: Kernel,
         hides: Callable[[str], bool],
         rules: RuleSet,
+        metadata: MetadataCache | None,
     ) -> None:
         self._tree = tree
         self._store = store
@@ -71,10 +74,11 @@ class Directories:
             kernel=kernel,
             may_overlook=not store.capabilities.file_over_prefix,
         )
-        self._last_known = LastKnown()
-        self._walks = Walks(tree, store, self.freshness, self.mirror, self._last_known)
-        self.prover = Prover(tree, store, self.mirror, self._last_known, nursery)
-        self.expiring = Expiring(self.mirror, self.prover, self._last_known, rules)
+        self.last_known = LastKnown()
+        self.remembering = Remembering(tree, self.mirror, metadata)
+        self._walks = Walks(tree, store, self.freshness, self.mirror, self.last_known)
+        self.prover = Prover(tree, store, self.mirror, self.last_known, nursery)
+        self.expiring = Expiring(self.mirror, self.prover, self.last_known, rules)
         self._listing: dict[DirectoryNode, trio.Lock] = {}
 
     # -- lookups ------------------------------------------------------------------------------------
@@ -100,11 +104,28 @@ class Directories:
         if not is_showable(name) or (parent.parent is None and name == RESERVED_ROOT):
             return None
         known = child if child is not None and child.proven else None
-        if known is not None or (child is None and parent.listed_at > NEVER):
-            await self._last_known.or_stale(lambda: self._refresh(parent, name))
-        else:
-            await self._refresh(parent, name)
+        is_known = known is not None or (child is None and parent.listed_at > NEVER)
+        await self._or_last_known(parent, name, lambda: self._refresh(parent, name), is_known=is_known)
         return await self._proven_child(parent, name, known)
+
+    async def _or_last_known(
+        self,
+        directory: DirectoryNode,
+        name: str | None,
+        refresh: Callable[[], Awaitable[None]],
+        *,
+        is_known: bool,
+    ) -> None:
+        """Learn of a name in a directory, or of all.
+
+        If the store does not answer, what `is_known` stands, or what an earlier mount knew.
+        """
+        if is_known or self.remembering.knows(directory):
+            if await self.last_known.or_stale(refresh) or is_known:
+                return
+            if await self.remembering.recall(directory, name):
+                return
+        await refresh()
 
     async def _proven_child(self, parent: DirectoryNode, name: str, known: Node | None) -> Node | None:
         """The child as programs may see it; what was `known` stands if the store did not answer."""
@@ -209,10 +230,12 @@ class Directories:
             async with lock:
                 if self.freshness.is_listed(directory):
                     return
-                if directory.listed_at > NEVER:
-                    await self._last_known.or_stale(lambda: self._list(directory, walking=walking))
-                else:
-                    await self._list(directory, walking=walking)
+                await self._or_last_known(
+                    directory,
+                    None,
+                    lambda: self._list(directory, walking=walking),
+                    is_known=directory.listed_at > NEVER,
+                )
         finally:
             if not lock.statistics().tasks_waiting and not lock.locked():
                 self._listing.pop(directory, None)
@@ -241,7 +264,7 @@ class Directories:
         folders = [child for child in children if isinstance(child, DirectoryNode) and not child.proven]
         await for_each(
             folders[:FOLDERS_PROVEN],
-            lambda folder: self._last_known.or_stale(lambda: self.prover.prove(folder)),
+            lambda folder: self.last_known.or_stale(lambda: self.prover.prove(folder)),
             at_once=PROVE_AT_ONCE,
         )
 
@@ -263,7 +286,7 @@ class Directories:
             page = await self._store.list(
                 prefix, delimiter="/", page=token, with_metadata=self._store.capabilities.listing_metadata
             )
-            self._last_known.heard()
+            self.last_known.heard()
             pages += 1
             for info in page.objects:
                 listing.add_key(prefix, info)

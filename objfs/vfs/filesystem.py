@@ -15,10 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.errors import (
-    NotFoundError,
-    ObjectStoreError,
-)
+from objfs.errors import NotFoundError
 from objfs.upload.operations import ROOT_MARKER_KEY
 from objfs.upload.uploader import load_operations
 from objfs.vfs.adoption import Adoption
@@ -56,6 +53,7 @@ if TYPE_CHECKING:
     from objfs.vfs.mirror import Kernel
     from objfs.vfs.values import Caller, SetAttributes, Stat, VfsSettings
     from objfs_cache.blocks import BlockCache
+    from objfs_cache.metadata import MetadataCache
     from objfs_cache.staging import Staging
 
 log = logging.getLogger(__name__)
@@ -78,6 +76,7 @@ class FileSystem:
         uploader: Uploader,
         staging: Staging,
         blocks: BlockCache | None,
+        metadata: MetadataCache | None,
         settings: VfsSettings,
         kernel: Kernel,
         nursery: trio.Nursery,
@@ -110,6 +109,7 @@ class FileSystem:
             kernel=kernel,
             hides=uploader.ledger.concerns,
             rules=settings.rules,
+            metadata=metadata,
         )
         self._adoption = Adoption(
             self._tree,
@@ -368,21 +368,31 @@ class FileSystem:
         self._uploader.observer = self._adoption
         root = self._tree.root
         root.proven = True
-        if root.pending():
+        if root.pending() or await self._directories.last_known.or_stale(self._learn_root):
             return
+        if not await self._directories.remembering.recall(root, None):
+            log.warning("the store does not answer: the root's own attributes are not known")
+
+    async def _learn_root(self) -> None:
+        root = self._tree.root
         try:
             info = await self._store.head(ROOT_MARKER_KEY)
         except NotFoundError:
-            return
-        except ObjectStoreError as error:
-            log.warning("the root's own attributes are not known: %s", error)
-            return
-        root.attributes = decode(info, self._settings.defaults, directory=True)
+            root.marker = False
+        else:
+            root.marker = True
+            root.attributes = decode(info, self._settings.defaults, directory=True)
+        root.checked_at = trio.current_time()
+
+    async def keep_known(self) -> None:
+        """Have what is known of directories outlive the mount."""
+        await self._directories.remembering.keep()
 
     async def run(self) -> None:
         """Background work of the file system, until cancelled."""
         self._nursery.start_soon(self._durability.run, self._settings.sync_every_s)
         self._nursery.start_soon(self._disk.run)
+        self._nursery.start_soon(self._directories.remembering.run)
         while True:
             await trio.sleep(PRUNE_EVERY_S)
             await prune(self._tree, older_than=trio.current_time() - self._settings.metadata_ttl_s)
@@ -395,13 +405,15 @@ async def open_filesystem(
     uploader: Uploader,
     staging: Staging,
     blocks: BlockCache | None,
+    metadata: MetadataCache | None,
     settings: VfsSettings,
     kernel: Kernel,
 ) -> AsyncIterator[FileSystem]:
     """A file system for the life of the block, with the journal of earlier lives laid over it."""
     async with trio.open_nursery() as nursery:
-        filesystem = FileSystem(store, reader, uploader, staging, blocks, settings, kernel, nursery)
+        filesystem = FileSystem(store, reader, uploader, staging, blocks, metadata, settings, kernel, nursery)
         await filesystem.start()
         nursery.start_soon(filesystem.run)
         yield filesystem
+        await filesystem.keep_known()
         nursery.cancel_scope.cancel()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from objfs.codec.marks import content_version
 from objfs.vfs.attributes import Defaults, decode, default_attributes
 from objfs.vfs.names import RESERVED_ROOT
-from objfs.vfs.nodes import NEVER, DirectoryNode, FileNode, Node
+from objfs.vfs.nodes import LONG_AGO, NEVER, DirectoryNode, FileNode, Node
 from objfs.vfs.tree import Tree, is_ours, walk
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class Mirror:
         for name in lacking:
             if name not in doubted and self.may_update(directory, name, begun_at):
                 self.vanish(directory, name, begun_at)
+        if directory.listed_at == NEVER:
+            self._tree.learnt.add(directory)
         directory.listed_at = directory.told_at = begun_at
         directory.absent = {
             name: asked_at for name, asked_at in directory.absent.items() if asked_at > begun_at
@@ -88,8 +90,13 @@ class Mirror:
         return [name for name in lacking if name in doubted]
 
     def _take_marker(self, directory: DirectoryNode, listing: Listing) -> None:
-        if directory.parent is None or directory.pending() or directory.changed_at > listing.begun_at:
+        if directory.pending() or directory.changed_at > listing.begun_at:
             return
+        if listing.begun_at == LONG_AGO:
+            if directory.checked_at > LONG_AGO:
+                return  # it was looked at since
+        elif directory.parent is None:
+            return  # its marker is elsewhere
         directory.marker = listing.marker is not None
         if listing.marker is None or listing.marker.metadata is not None:
             self.prove_directory(directory, listing.marker, listing.begun_at)
@@ -115,9 +122,10 @@ class Mirror:
         if isinstance(node, FileNode) and _was_told_since(node, info, at):
             return
         if isinstance(node, FileNode) and node.version == info.version and not _is_open_otherwise(node, info):
-            if info.metadata is None and _is_later(info.modified_ns, node.modified_ns):
-                node.proven = False  # same bytes, put or copied anew: its attributes may differ
+            if info.metadata is None and _may_differ(node, info, at):
+                node.proven = False  # same bytes, put or copied anew
         else:
+            self._tree.learnt.add(parent)
             if node is not None:
                 self.supersede(node)
             attributes = default_attributes(self._defaults, directory=False, modified_ns=info.modified_ns)
@@ -128,7 +136,10 @@ class Mirror:
         node.modified_ns = info.modified_ns or node.modified_ns
         if info.metadata is not None:
             _learn_content(node, content_version(info))
-            node.attributes = decode(info, self._defaults, directory=False)
+            attributes = decode(info, self._defaults, directory=False)
+            if not node.proven or attributes != node.attributes:
+                self._tree.learnt.add(parent)
+            node.attributes = attributes
             node.proven = True
 
     def show_directory(self, parent: DirectoryNode, name: str, at: float) -> DirectoryNode:
@@ -141,6 +152,7 @@ class Mirror:
                 name, default_attributes(self._defaults, directory=True, modified_ns=0)
             )
             self._tree.attach(parent, name, node)
+            self._tree.learnt.add(parent)
         elif node.checked_at <= at and not self._freshness.is_fresh(node):
             node.proven = False
         node.checked_at = max(node.checked_at, at)
@@ -150,6 +162,7 @@ class Mirror:
         """Put in what the marker tells, or that there is none."""
         if node.proven and (node.pending() or node.changed_at > at):
             return  # perhaps we wrote it since
+        before = node.marker, node.attributes if node.proven else None
         node.marker = marker is not None
         if marker is not None:
             node.learn(decode(marker, self._defaults, directory=True))
@@ -159,6 +172,8 @@ class Mirror:
             )
         node.proven = True
         node.checked_at = max(node.checked_at, at)
+        if (node.marker, node.attributes) != before:
+            self._tree.learnt.update(one for one in (node, node.parent) if one is not None)
 
     def vanish(self, parent: DirectoryNode, name: str, begun_at: float) -> None:
         """Put in that the store has nothing of that name."""
@@ -178,6 +193,7 @@ class Mirror:
                 below.superseded = True
             self._tree.detach(below)
         if parent is not None:
+            self._tree.learnt.add(parent)
             self._kernel.invalidate_entry(parent.ino, name)
 
 
@@ -197,7 +213,7 @@ def _learn_content(node: FileNode, version: Version) -> None:
 
 def _was_told_since(node: FileNode, info: ObjectInfo, at: float) -> bool:
     """Whether the store told of another version, or all of this one, when it was asked later."""
-    return node.checked_at > at and (node.proven or node.version != info.version)
+    return node.checked_at > at and (node.proven or node.version != info.version or at == LONG_AGO)
 
 
 def _is_open_otherwise(node: FileNode, info: ObjectInfo) -> bool:
@@ -205,6 +221,11 @@ def _is_open_otherwise(node: FileNode, info: ObjectInfo) -> bool:
     if not node.handles or node.version is None or info.metadata is None:
         return False
     return content_version(info).decoded_bytes != node.version.decoded_bytes
+
+
+def _may_differ(node: FileNode, info: ObjectInfo, at: float) -> bool:
+    """Whether attributes that go with the same bytes may be others now."""
+    return node.checked_at <= LONG_AGO < at or _is_later(info.modified_ns, node.modified_ns)
 
 
 def _is_later(modified_ns: int, before_ns: int) -> bool:

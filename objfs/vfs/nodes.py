@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT_INO = 1  # FUSE_ROOT_ID
 NEVER = -math.inf
+LONG_AGO = -1e18  # when an earlier mount was told what it left in the metadata cache
 PENDING = math.inf
 
 

@@ -28,6 +28,8 @@ class Tree:
         self.root = DirectoryNode(ino=ROOT_INO, parent=None, name="", attributes=root_attributes, lookups=1)
         self.nodes: dict[int, Node] = {ROOT_INO: self.root}
         self.displaced: set[Node] = set()
+        self.learnt: set[DirectoryNode] = set()
+        """Directories of which, or of whose entries, anything was learnt that is not kept yet."""
         self.moves = 0
         """Number of directory moves so far: a listing that saw one in the middle has to be begun anew."""
         self._moved: deque[tuple[int, str, str]] = deque(maxlen=MOVES_REMEMBERED)

@@ -43,6 +43,7 @@ KINDS: dict[str, Run] = {
     "folders": _among(with_moved_folders),
     "rules": _alone(with_rules),
     "cached": _alone(with_cached_blocks),
+    "dark": _alone(plans.in_the_dark),
     "hollow": _alone(plans.with_hollow_prefixes),
     "rival": _among(with_a_rival),
     "stays": _among(with_stays),

@@ -27,6 +27,8 @@ import objfs.upload.transfer
 import objfs.upload.trees
 import objfs.vfs.attributes
 import objfs.vfs.content
+import objfs.vfs.pictures
+import objfs.vfs.remembering
 from objfs.read.reader import open_reader
 from objfs.store.values import KIB
 from objfs.upload.rules import RuleSet
@@ -37,6 +39,7 @@ from objfs.vfs.values import VfsSettings
 from objfs_cache.blocks import open_block_cache
 from objfs_cache.directory import open_cache_directory
 from objfs_cache.journal import Journal, JournalError, open_journal
+from objfs_cache.metadata import MetadataCache, open_metadata_cache
 from objfs_cache.staged import StagedFile
 from objfs_cache.staging import Staging, open_staging
 
@@ -82,6 +85,7 @@ class MountOptions:
     through: bool = False
     fsync: Literal["local", "remote"] = "local"
     rules: RuleSet = field(default_factory=RuleSet)
+    metadata: bool = False  # a metadata cache
 
 
 PLAIN = MountOptions()
@@ -111,18 +115,22 @@ async def mounted(
             if options.cache_bytes
             else None
         )
+        metadata = (
+            stack.enter_context(open_metadata_cache(directory.metadata_path)) if options.metadata else None
+        )
         settings = UploadSettings(
             delay_s=options.delay_s, parallel_operations=options.parallel_operations, rules=options.rules
         )
         async with (
             open_reader(store, blocks, memory_limit_bytes=1024 * KIB, block_bytes=4 * KIB) as reader,
-            open_uploader(store, journal, settings) as uploader,
+            open_uploader(store, journal, settings, metadata) as uploader,
             open_filesystem(
                 store,
                 reader,
                 uploader,
                 staging,
                 blocks,
+                metadata,
                 VfsSettings(
                     defaults=DEFAULTS,
                     metadata_ttl_s=options.metadata_ttl_s,
@@ -156,6 +164,9 @@ def small_world(seed: int) -> Iterator[None]:
             objfs.upload.trees,
         ):
             patch(module, "time", _SIMULATED_TIME)
+        patch(objfs.vfs.remembering, "KEEP_EVERY_S", 1.0)
+        patch(objfs.vfs.remembering, "BATCH_ENTRIES", 3)
+        patch(objfs.vfs.pictures, "TURN", 2)
         patch(objfs.upload.parts, "MIB", KIB)
         patch(objfs.upload.parts, "PART_BYTES", 16 * KIB)
         patch(objfs.upload.transfer, "MIB", 16 * KIB)
@@ -180,7 +191,7 @@ def run(seed: int, main: Callable[[], Awaitable[T]]) -> T:
 def mortal(switch: KillSwitch) -> Iterator[None]:
     """Each write to journal or staging is a step at which the process may be killed."""
     execute, pwrite, unlink = Journal._execute, StagedFile._pwrite, StagedFile.discard
-    truncate, create = StagedFile.truncate, Staging.create
+    truncate, create, locked = StagedFile.truncate, Staging.create, MetadataCache._locked
 
     def ticking_execute(self: Journal, sql: str, *values: object) -> list[tuple[object, ...]]:
         rows = execute(self, sql, *values)
@@ -202,6 +213,7 @@ def mortal(switch: KillSwitch) -> Iterator[None]:
         mock.patch.object(StagedFile, "truncate", ticking(truncate)),
         mock.patch.object(StagedFile, "discard", ticking(unlink)),
         mock.patch.object(Staging, "create", ticking(create)),
+        mock.patch.object(MetadataCache, "_locked", ticking(locked)),
     ):
         yield
 

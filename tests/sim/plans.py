@@ -37,6 +37,7 @@ class Plan:
         refused: the share of keys that the store refuses to change, others every few seconds.
         stale_s: listings show the store as it was up to so long ago.
         away_s: how long after its start the store takes no changes.
+        dark: for some time at the start of each life, and later, the store answers nothing.
     """
 
     seed: int
@@ -53,6 +54,7 @@ class Plan:
     refused: float = 0.0
     away_s: float = 0.0
     stale_s: float = 0.0
+    dark: bool = False
     habits: Mapping[str, int] = field(default_factory=lambda: EVERYTHING)
     names: int = len(NAMES)
     depth: int = 3
@@ -131,6 +133,21 @@ def with_cached_blocks(plan: Plan) -> Plan:
     dice = random.Random(f"cached {plan.seed}")
     plan = dice.choice((replace, with_forks, with_rules))(plan)
     return replace(plan, options=replace(plan.options, cache_bytes=dice.choice((200_000, 2_000_000))))
+
+
+def in_the_dark(plan: Plan) -> Plan:
+    """The same where the store is away now and then, and a cache of metadata outlives kills."""
+    dice = random.Random(f"dark {plan.seed}")
+    plan = dice.choice((replace, with_moves, with_forks, with_cached_blocks))(plan)
+    if plan.weather == FAIR:
+        plan = replace(plan, weather=Weather(refused=0.001))
+    return replace(
+        plan,
+        dark=True,
+        stale_s=0.0,
+        capabilities=replace(plan.capabilities, listing_consistent=True),
+        options=replace(plan.options, metadata=True),
+    )
 
 
 def with_hollow_prefixes(plan: Plan) -> Plan:

@@ -19,6 +19,7 @@ from objfs.errors import PermissionDeniedError, UnavailableError, first_error
 from objfs.store.values import PutOptions
 from objfs.upload.operations import ROOT_MARKER_KEY, State
 from tests.sim.client import Client
+from tests.sim.dark import Glimpse
 from tests.sim.model import File, Folder, Model, Op
 from tests.sim.mounting import Caches, Disk, Mount, mortal, mounted, run
 from tests.sim.program import NAMES, Program
@@ -63,7 +64,8 @@ class Simulation:
         self.dice = random.Random(f"run {plan.seed}")
         self.fork_dice = random.Random(f"fork {plan.seed}")
         self.forks: list[Simulation] = []
-        self.is_ending = False
+        self.is_ending = self.is_dark = False
+        self.walking = 0  # comparisons of everything under way: those wait for the light
         self.start_s = 0.0
         self.store = SimulatedStore(
             dice=random.Random(f"store {plan.seed}"),
@@ -117,6 +119,8 @@ class Simulation:
 
     def _refuse(self, name: str, key: str) -> None:
         """The store takes no changes while it is away, and some keys it refuses for a while."""
+        if self.is_dark and not self.walking:
+            raise UnavailableError("No answer.", key=key)
         if self.is_ending or name.startswith(("HEAD", "GET", "LIST", "UPLOADS", "ABORT")):
             return
         now = trio.current_time()
@@ -131,6 +135,7 @@ class Simulation:
         self.store.weather = self.plan.weather
         clients = [Client(mount.filesystem) for _ in self.actors]
         for actor, client in zip(self.actors, clients, strict=True):
+            await self._look_in_the_dark(actor, client)
             await self._recover(actor, client)
         if self.plan.moves:
             await trio.sleep(self.dice.choice((0.0, 2 * self.plan.options.metadata_ttl_s)))
@@ -138,10 +143,14 @@ class Simulation:
                 self._compare(actor, await self._walk(actor, client), "a while after the start")
         self.disk.chance = self.plan.disk_failures
         share = self.plan.operations // (len(self.plan.kills) + 1) // len(self.actors) + 1
-        async with trio.open_nursery() as nursery:
-            for actor, client in zip(self.actors, clients, strict=True):
-                nursery.start_soon(self._act, actor, client, share)
-        self.disk.chance = 0.0
+        async with trio.open_nursery() as outages:
+            if self.plan.dark:
+                outages.start_soon(self._go_dark_now_and_then)
+            async with trio.open_nursery() as nursery:
+                for actor, client in zip(self.actors, clients, strict=True):
+                    nursery.start_soon(self._act, actor, client, share)
+            outages.cancel_scope.cancel()
+        self.disk.chance, self.is_dark = 0.0, False
         if last:
             await self._reckon(mount, clients)
 
@@ -219,6 +228,31 @@ class Simulation:
         elif op.name == "close":
             actor.model.handles.pop(op.slot, None)
 
+    async def _go_dark_now_and_then(self) -> None:
+        while True:
+            await trio.sleep(self.dice.uniform(0, 20))
+            self.is_dark = True
+            await trio.sleep(self.dice.uniform(0, 8))
+            self.is_dark = False
+
+    async def _look_in_the_dark(self, actor: Actor, client: Client) -> None:
+        """After a kill, while the store does not answer: what can be seen is there."""
+        if not self.plan.dark:
+            return
+        self.disk.calm += 1
+        self.is_dark = True
+        glimpse = await Glimpse.of(client, actor.prefix.rstrip("/"))
+        self.is_dark = False
+        self.disk.calm -= 1
+        self._say(f"in the dark: {glimpse}")
+        wrong = glimpse.differences(actor.model)
+        if wrong and actor.pending is not None:
+            after = copy.deepcopy(actor.model)
+            with suppress(OSError):
+                after.apply(actor.pending)
+            wrong = glimpse.differences(after)
+        self._check(not wrong, f"in the dark, after a kill (during {actor.pending})", *wrong)
+
     async def _recover(self, actor: Actor, client: Client) -> None:
         """After a kill: everything acknowledged is there, and of the last operation all or nothing."""
         before, after = actor.model, None
@@ -243,6 +277,7 @@ class Simulation:
     async def _walk(self, actor: Actor, client: Client) -> dict[str, Entry]:
         """Everything that a program sees below its folder; the weather may cost some tries."""
         self.disk.calm += 1
+        self.walking += 1
         try:
             for patience in range(20):
                 try:
@@ -254,6 +289,7 @@ class Simulation:
                     await trio.sleep(1.0)
             raise AssertionError
         finally:
+            self.walking -= 1
             self.disk.calm -= 1
 
     # -- judgement ----------------------------------------------------------------------------------

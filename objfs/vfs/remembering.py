@@ -1,0 +1,107 @@
+"""What is known of directories outlives the mount: a later one shows it while the store does not answer."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from objfs.store.threads import NoThreadError, in_thread
+from objfs.vfs.listings import Listing
+from objfs.vfs.nodes import LONG_AGO, NEVER, DirectoryNode, FileNode
+from objfs.vfs.pictures import Memory, Picture, remembered, take
+from objfs_cache.metadata import MetadataRow
+
+if TYPE_CHECKING:
+    from objfs.vfs.mirror import Mirror
+    from objfs.vfs.tree import Tree
+    from objfs_cache.metadata import MetadataCache
+
+log = logging.getLogger(__name__)
+
+KEEP_EVERY_S = 10.0
+BATCH_ENTRIES = 10_000  # pictures held in memory: some 10 MB
+
+
+class Remembering:
+    """Keeps pictures of directories in the cache directory, and puts them into the tree again."""
+
+    def __init__(self, tree: Tree, mirror: Mirror, cache: MetadataCache | None) -> None:
+        self._tree = tree
+        self._mirror = mirror
+        self._cache = cache
+
+    async def run(self) -> None:
+        """Keep what was learnt, now and then, until cancelled."""
+        while True:
+            await trio.sleep(KEEP_EVERY_S)
+            await self.keep()
+
+    async def keep(self) -> None:
+        """Keep what was learnt since the last time."""
+        learnt = self._tree.learnt
+        while learnt and self._cache is not None:
+            self._cache.begin()
+            pictures: list[Picture] = []
+            entries = 0
+            while learnt and entries < BATCH_ENTRIES:
+                directory = learnt.pop()
+                if _is_worth_keeping(directory):
+                    pictures.append(await take(directory))
+                    entries += len(pictures[-1].entries)
+            try:
+                await in_thread(_write, self._cache, pictures)
+            except NoThreadError as error:
+                log.debug("what was learnt of %d directories is not kept: %s", len(pictures), error)
+        learnt.clear()
+
+    def knows(self, directory: DirectoryNode) -> bool:
+        """Whether there is anything to `recall` of a directory of which the store has not told yet."""
+        if directory.told_at > NEVER:
+            return False
+        return _is_new(directory) or (self._cache is not None and self._cache.has(directory.prefix))
+
+    async def recall(self, directory: DirectoryNode, name: str | None) -> bool:
+        """Show what is known of a directory; whether that tells of a name in it, or of all (None)."""
+        prefix, moves = directory.prefix, self._tree.moves
+        if _is_new(directory):
+            memory, whole = Memory(Listing(LONG_AGO)), True
+        else:
+            row = self._cache.read(prefix) if self._cache is not None else None
+            if row is None:
+                return False
+            try:
+                memory, whole = await in_thread(remembered, prefix, row.body), row.whole
+            except ValueError as error:
+                log.warning("what was known of %r is lost: %s", directory.path, error)
+                return False
+        if directory.prefix != prefix or self._tree.has_moved(prefix, since=moves):
+            return False
+        if whole or name is not None:
+            self._put_in(directory, memory, whole=whole)
+        return whole or name in directory.children
+
+    def _put_in(self, directory: DirectoryNode, memory: Memory, *, whole: bool) -> None:
+        self._mirror.merge(directory, memory.listing, complete=whole)
+        directory.large = memory.large
+        for name, target in memory.targets.items():
+            node = directory.children.get(name)
+            if isinstance(node, FileNode) and node.checked_at == LONG_AGO and not node.layers:
+                node.target = target
+
+
+def _write(cache: MetadataCache, pictures: list[Picture]) -> None:
+    cache.write([MetadataRow(key=one.prefix, body=one.to_bytes(), whole=one.whole) for one in pictures])
+
+
+def _is_worth_keeping(directory: DirectoryNode) -> bool:
+    """Whether enough is known of a directory that the store has."""
+    if directory.is_removed or directory.local:
+        return False
+    return directory.parent is None or directory.marker is not None
+
+
+def _is_new(directory: DirectoryNode) -> bool:
+    """Whether it was made here, and the store has nothing of it yet: it has only what waits."""
+    return any(one.bare for one in directory.pending())
