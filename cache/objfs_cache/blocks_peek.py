@@ -63,14 +63,13 @@ class PeekedBlocks:
 @contextlib.contextmanager
 def peek_block_cache(directory: Path) -> Iterator[PeekedBlocks | None]:
     """The block cache in `directory`, which nobody else has open; None if there is none that can be read."""
-    with contextlib.ExitStack() as stack:
-        try:
-            connection = connect_to_read(directory / DBNAME) if has_format(directory) else None
-        except (CacheError, OSError, sqlite3.Error) as error:
-            _LOG.warning("cached blocks cannot be used: %s", error)
-            connection = None
-        if connection is None:
-            yield None
-        else:
-            stack.enter_context(contextlib.closing(connection))
+    try:
+        connection = connect_to_read(directory / DBNAME) if has_format(directory) else None
+    except (CacheError, OSError, sqlite3.Error) as error:
+        _LOG.warning("cached blocks cannot be used: %s", error)
+        connection = None
+    if connection is None:
+        yield None
+    else:
+        with contextlib.closing(connection):
             yield PeekedBlocks(directory, connection)
