@@ -73,15 +73,12 @@ class Saver:
             batch = self._next_batch()
             if not batch:  # evicted meanwhile
                 return
+            blocks = [block for chunk in batch for block in self._blocks(chunk)]
             try:
                 with trio.CancelScope(shield=True):  # a thread cannot be stopped: what was taken is saved
-                    await in_thread(
-                        self._cache.put_batch,
-                        [block for chunk in batch for block in self._blocks(chunk)],
-                        limiter=self._thread,
-                    )
+                    await in_thread(self._cache.put_batch, blocks, limiter=self._thread)
             except NoThreadError:
-                self.dropped_blocks += sum(len(self._blocks(chunk)) for chunk in batch)
+                self.dropped_blocks += len(blocks)
             finally:
                 for chunk in batch:
                     chunk.pins -= 1
