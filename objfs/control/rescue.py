@@ -273,9 +273,8 @@ async def _write_content(
         outcome.complete, outcome.note = False, "written just before a power loss: bytes may be wrong"
     base_bytes = one.base.content_bytes if one.base is not None else 0
     for start, stop, layer in resolve(one.layers, base_bytes, 0, one.length):
-        for low, high in cut_at_multiples(
-            start, stop, BLOCK_BYTES
-        ):  # the cache may have one and not the next
+        # A block at a time: the cache may have one and not the next.
+        for low, high in cut_at_multiples(start, stop, BLOCK_BYTES):
             try:
                 if layer is None:
                     data = await read_base(one, low, high)
