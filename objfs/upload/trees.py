@@ -17,7 +17,7 @@ from objfs.upload.operations import TOKEN_METADATA
 from objfs.upload.removal import delete_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from objfs.store.protocol import AsyncObjectStore
     from objfs.store.values import ObjectInfo, Version
@@ -65,7 +65,6 @@ class _Move:
         self._limit = limit
         self._old, self._new = f"{operation.source}/", f"{operation.path}/"
         self._present: dict[str, Version] = {}
-        self._moved: dict[str, tuple[Version, Version]] = {}
 
     async def run(
         self, on_copied: Callable[[Operation, Mapping[str, tuple[Version, Version]]], None]
@@ -77,22 +76,31 @@ class _Move:
                 copied[info.key] = info.version
                 nursery.start_soon(self._copy, info)
         if not self._operation.copied:
-            on_copied(self._operation, self._moved)
+            on_copied(self._operation, self._changed(copied))
         await delete_versions(self._store, copied)
 
     async def _copy(self, info: ObjectInfo) -> None:
-        target = self._new + info.key[len(self._old) :]
         placed = self._operation.placed
         async with self._limit:
-            before, version = placed.get(info.key, (None, None))
+            before, _version = placed.get(info.key, (None, None))
             if before != info:  # else what somebody has removed since would come back
-                version = await self._place(info, target)
-                placed[info.key] = (info, version)
-        if version is not None and version != info.version:
-            self._moved[target] = (info.version, version)
+                placed[info.key] = info, await self._place(info)
 
-    async def _place(self, info: ObjectInfo, target: str) -> Version | None:
+    def _changed(self, keys: Iterable[str]) -> dict[str, tuple[Version, Version]]:
+        """The old and the new version, by new key, of what has another one at its new place."""
+        placed = [self._operation.placed[key] for key in keys]
+        return {
+            self._target(info): (info.version, version)
+            for info, version in placed
+            if version is not None and version != info.version
+        }
+
+    def _target(self, info: ObjectInfo) -> str:
+        return self._new + info.key[len(self._old) :]
+
+    async def _place(self, info: ObjectInfo) -> Version | None:
         """Bring an object to its new place; returns the version there, or None if theirs keeps the name."""
+        target = self._target(info)
         if self._present.get(target) == info.version:
             return info.version
         try:
