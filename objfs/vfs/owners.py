@@ -51,15 +51,16 @@ class Owners:
         self._unseen.pop(operation, None)
         if doubtful is None or operation.staged is not None:
             return True
-        is_layer = isinstance(node, FileNode) and doubtful in node.layers
-        if isinstance(node, FileNode) and (node.pending() or node.dirty):
-            if is_layer:
-                node.layers.remove(doubtful)
+        if not isinstance(node, FileNode):
             doubtful.discard()
-            return True
-        if not is_layer:
+            return False
+        shows = bool(node.pending()) or node.dirty
+        if doubtful not in node.layers:
             doubtful.discard()
-        return False
+        elif shows:
+            node.layers.remove(doubtful)
+            doubtful.discard()
+        return shows
 
     def own(self, operation: Operation, node: Node) -> None:
         if len(self._owners) > 2 * len(self._ledger) + OWNERS_SLACK:
