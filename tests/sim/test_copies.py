@@ -46,29 +46,26 @@ class Between:
         return self._act is None
 
 
+@pytest.mark.parametrize(
+    ("key", "old", "new"),
+    [("g", "g", "f"), ("g", "g", "h"), ("d/a", "d", "e")],
+    ids=["over an object", "to a free name", "directory"],
+)
 @size
-def test_a_rename_over_an_object_that_somebody_replaces(tmp_path: Path, ours: bytes) -> None:
+def test_a_rename_to_a_name_that_somebody_takes(
+    tmp_path: Path, ours: bytes, key: str, old: str, new: str
+) -> None:
+    taken = new + key.removeprefix(old)
+
     async def scene(at: Scene) -> None:
-        at.store.memory.put("g", ours)
-        await at.do("rename", "g", "f")
-        at.store.before_request = between = Between(lambda: at.store.write_foreign("f", b"theirs 1"))
-        assert await at.settle() == {"f": b"theirs 1", "f.conflict": ours}
+        at.store.memory.put(key, ours)
+        await at.do("rename", old, new)
+        at.store.before_request = between = Between(lambda: at.store.write_foreign(taken, b"theirs 1"))
+        assert await at.settle() == {"f": b"theirs 0", taken: b"theirs 1", f"{taken}.conflict": ours}
         assert between.has_acted
         assert at.mount.uploader.status().conflicts == 1
         assert at.store.pending_uploads() == []
         assert at.mount.journal.notes() == {}
-
-    play(tmp_path, scene, copy_conditions=False)
-
-
-@size
-def test_a_rename_to_a_name_that_somebody_takes(tmp_path: Path, ours: bytes) -> None:
-    async def scene(at: Scene) -> None:
-        at.store.memory.put("g", ours)
-        await at.do("rename", "g", "h")
-        at.store.before_request = between = Between(lambda: at.store.write_foreign("h", b"theirs 1"))
-        assert await at.settle() == {"f": b"theirs 0", "h": b"theirs 1", "h.conflict": ours}
-        assert between.has_acted
 
     play(tmp_path, scene, copy_conditions=False)
 
@@ -83,18 +80,6 @@ def test_attributes_of_an_object_that_somebody_replaces(tmp_path: Path, ours: by
         assert between.has_acted
         assert not at.store.memory.head("g").metadata
         assert at.store.pending_uploads() == []
-
-    play(tmp_path, scene, copy_conditions=False)
-
-
-@size
-def test_a_moved_directory_meets_somebody_in_the_middle(tmp_path: Path, ours: bytes) -> None:
-    async def scene(at: Scene) -> None:
-        at.store.memory.put("d/a", ours)
-        await at.do("rename", "d", "e")
-        at.store.before_request = between = Between(lambda: at.store.write_foreign("e/a", b"theirs 1"))
-        assert await at.settle() == {"f": b"theirs 0", "e/a": b"theirs 1", "e/a.conflict": ours}
-        assert between.has_acted
 
     play(tmp_path, scene, copy_conditions=False)
 
