@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import socket
 import threading
-from contextlib import suppress
-from typing import Self
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Self
+
+from tests.fuse.mounting import mounted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.fuse.conftest import Bucket
+    from tests.fuse.mounting import Mount
+    from tests.servers import Server
 
 _PIECE_BYTES = 65536
 
@@ -72,6 +81,15 @@ class Gate:
             back.join()
             with self._lock:
                 self._connections -= {client, server}
+
+
+@contextmanager
+def gated_mount(bucket: Bucket, minio: Server, **options: str | bool) -> Iterator[tuple[Mount, Gate]]:
+    """A mount behind a gate that is open."""
+    with Gate(minio.host) as gate:
+        url = bucket.url.replace(minio.host, gate.host)
+        with mounted(url, cache=None, environment=bucket.environment, allow_errors=True, **options) as mount:
+            yield mount, gate
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fuse.gate import Gate
+from tests.fuse.gate import gated_mount
 from tests.fuse.mounting import Mount, mounted
 from tests.fuse.refusing import refusing
 from tests.fuse.test_life import wait_until
@@ -77,27 +77,18 @@ def test_fsync_of_the_remote_kind(bucket: Bucket) -> None:
 def test_fsync_of_the_remote_kind_while_the_store_is_away(
     minio_bucket: Bucket, minio: servers.Server
 ) -> None:
-    with Gate(minio.host) as gate:
-        url = minio_bucket.url.replace(minio.host, gate.host)
-        environment = minio_bucket.environment
-        with mounted(
-            url,
-            environment=environment,
-            allow_errors=True,
-            fsync="remote",
-            metadata_ttl="1h",
-            store_timeout="2s",
-        ) as mount:
-            assert list(mount.path.iterdir()) == []
-            gate.shut()
-            with (mount.path / "a").open("wb", buffering=0) as file:
-                file.write(b"a")
-                with pytest.raises(OSError, match=r"Input/output error|timed out"):
-                    os.fsync(file.fileno())
-            gate.open()
-            with (mount.path / "a").open("rb+") as file:
+    options = {"fsync": "remote", "metadata_ttl": "1h", "store_timeout": "2s"}
+    with gated_mount(minio_bucket, minio, **options) as (mount, gate):
+        assert list(mount.path.iterdir()) == []
+        gate.shut()
+        with (mount.path / "a").open("wb", buffering=0) as file:
+            file.write(b"a")
+            with pytest.raises(OSError, match=r"Input/output error|timed out"):
                 os.fsync(file.fileno())
-            assert minio_bucket.contents() == {"a": b"a"}
+        gate.open()
+        with (mount.path / "a").open("rb+") as file:
+            os.fsync(file.fileno())
+        assert minio_bucket.contents() == {"a": b"a"}
 
 
 def test_flush_after_a_crash(bucket: Bucket) -> None:
@@ -125,22 +116,19 @@ def test_flush_after_a_crash(bucket: Bucket) -> None:
 
 
 def test_flush_of_what_umount_left(minio_bucket: Bucket, minio: servers.Server) -> None:
-    with Gate(minio.host) as gate:
-        url = minio_bucket.url.replace(minio.host, gate.host)
-        environment = minio_bucket.environment
-        with mounted(url, environment=environment, allow_errors=True, metadata_ttl="1h") as mount:
-            assert list(mount.path.iterdir()) == []
-            (mount.path / "a").write_bytes(b"kept")
-            gate.shut()
-            mount.umount("--no-drain")
-            refused = flush(mount, url)
-            assert refused.returncode == 1
-            assert "not reachable" in refused.stderr
-            assert refused.stderr.count("\n") == 1
-            gate.open()
-            done = flush(mount)
-            assert (done.returncode, done.stdout) == (0, f"{url}: everything is in the store.\n")
-            assert minio_bucket.contents() == {"a": b"kept"}
+    with gated_mount(minio_bucket, minio, metadata_ttl="1h") as (mount, gate):
+        assert list(mount.path.iterdir()) == []
+        (mount.path / "a").write_bytes(b"kept")
+        gate.shut()
+        mount.umount("--no-drain")
+        refused = flush(mount, mount.url)
+        assert refused.returncode == 1
+        assert "not reachable" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+        gate.open()
+        done = flush(mount)
+        assert (done.returncode, done.stdout) == (0, f"{mount.url}: everything is in the store.\n")
+        assert minio_bucket.contents() == {"a": b"kept"}
 
 
 def test_what_the_store_refuses(minio_bucket: Bucket, minio: servers.Server) -> None:
@@ -251,31 +239,28 @@ def test_refused_files_are_rescued(minio_bucket: Bucket, minio: servers.Server) 
 def test_what_waits_is_rescued_while_the_store_is_away(minio_bucket: Bucket, minio: servers.Server) -> None:
     minio_bucket.store.put("unread", b"0" * 2_000_000)  # too large for its base to be kept at close()
     minio_bucket.store.put("read", b"1" * 1_000_000)
-    with Gate(minio.host) as gate:
-        url = minio_bucket.url.replace(minio.host, gate.host)
-        environment = minio_bucket.environment
-        with mounted(url, environment=environment, allow_errors=True, upload_delay="1h") as mount:
-            assert (mount.path / "read").read_bytes() == b"1" * 1_000_000
-            for name in ("read", "unread"):
-                with (mount.path / name).open("r+b") as file:
-                    file.seek(500_000)
-                    file.write(b"patch")
-            (mount.path / "a").write_text("a")
-            (mount.path / "a").rename(mount.path / "b")
-            mount.umount("--no-drain")
-            gate.shut()
-            folder = mount.place.folder / "rescued"
-            done = rescue(mount, url, str(folder), "--all")
-            assert done.returncode == 1
-            assert "1 file could not be copied as they should be, first unread" in done.stderr
-            found = listed(folder)
-            assert set(found) == {"b", "read", "unread"}
-            assert (folder / "b").read_text() == "a"
-            assert (folder / "read").read_bytes() == b"1" * 500_000 + b"patch" + b"1" * 499_995
-            assert found["unread"]["missing"] == [[0, 500_000], [500_005, 2_000_000]]
-            assert (folder / "unread").read_bytes() == bytes(500_000) + b"patch" + bytes(1_499_995)
-            gate.open()
-            mount.mount_again()
+    with gated_mount(minio_bucket, minio, upload_delay="1h") as (mount, gate):
+        assert (mount.path / "read").read_bytes() == b"1" * 1_000_000
+        for name in ("read", "unread"):
+            with (mount.path / name).open("r+b") as file:
+                file.seek(500_000)
+                file.write(b"patch")
+        (mount.path / "a").write_text("a")
+        (mount.path / "a").rename(mount.path / "b")
+        mount.umount("--no-drain")
+        gate.shut()
+        folder = mount.place.folder / "rescued"
+        done = rescue(mount, mount.url, str(folder), "--all")
+        assert done.returncode == 1
+        assert "1 file could not be copied as they should be, first unread" in done.stderr
+        found = listed(folder)
+        assert set(found) == {"b", "read", "unread"}
+        assert (folder / "b").read_text() == "a"
+        assert (folder / "read").read_bytes() == b"1" * 500_000 + b"patch" + b"1" * 499_995
+        assert found["unread"]["missing"] == [[0, 500_000], [500_005, 2_000_000]]
+        assert (folder / "unread").read_bytes() == bytes(500_000) + b"patch" + bytes(1_499_995)
+        gate.open()
+        mount.mount_again()
     assert minio_bucket.contents()["unread"][499_999:500_006] == b"0patch0"
 
 

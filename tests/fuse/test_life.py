@@ -20,7 +20,7 @@ from objfs.control.client import connect, wait_for_end
 from tests import servers
 from tests.fuse import proxy as faults
 from tests.fuse.conftest import credentials
-from tests.fuse.gate import Gate
+from tests.fuse.gate import gated_mount
 from tests.fuse.mounting import END_TIMEOUT_S, a_place, mounted
 from tests.fuse.proxy import Proxy
 
@@ -377,95 +377,73 @@ def test_signals_that_mean_nothing_here_end_no_mount(file_bucket: Bucket) -> Non
 
 
 def test_second_signal_ends_at_once(minio_bucket: Bucket, minio: servers.Server) -> None:
-    with Gate(minio.host) as gate:
-        url = minio_bucket.url.replace(minio.host, gate.host)
-        with mounted(
-            url,
-            environment=minio_bucket.environment,
-            allow_errors=True,
-            drain_timeout="1h",
-            upload_delay="1h",
-        ) as mount:
-            (mount.path / "a").write_bytes(b"a")
-            gate.shut()
-            pid = mount.pid
-            os.kill(pid, signal.SIGTERM)
-            wait_until(lambda: not is_mounted(mount.path))
-            assert not wait_for_end(pid, 1.0)
-            os.kill(pid, signal.SIGTERM)
-            assert wait_for_end(pid, END_TIMEOUT_S)
-            gate.open()
-            mount.mount_again()
-            assert (mount.path / "a").read_bytes() == b"a"
+    with gated_mount(minio_bucket, minio, drain_timeout="1h", upload_delay="1h") as (mount, gate):
+        (mount.path / "a").write_bytes(b"a")
+        gate.shut()
+        pid = mount.pid
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not is_mounted(mount.path))
+        assert not wait_for_end(pid, 1.0)
+        os.kill(pid, signal.SIGTERM)
+        assert wait_for_end(pid, END_TIMEOUT_S)
+        gate.open()
+        mount.mount_again()
+        assert (mount.path / "a").read_bytes() == b"a"
     assert minio_bucket.contents() == {"a": b"a"}
 
 
 def test_store_away_and_back(minio_bucket: Bucket, minio: servers.Server) -> None:
     minio_bucket.store.put("cached", b"cached")
-    with Gate(minio.host) as gate:
-        url = minio_bucket.url.replace(minio.host, gate.host)
-        with mounted(url, environment=minio_bucket.environment, allow_errors=True) as mount:
-            assert (mount.path / "cached").read_bytes() == b"cached"
-            gate.shut()
-            (mount.path / "new").write_bytes(b"written while away")
-            assert (mount.path / "new").read_bytes() == b"written while away"
-            wait_until(lambda: mount.status().store.offline_since_s is not None)
-            told = mount.place.run("status", str(mount.path)).stdout
-            assert "NOT REACHABLE" in told
-            assert mount.status().uploads.waiting_files == 1
-            gate.open()
-            wait_until(lambda: mount.status().uploads.waiting_files == 0, 60)
-            assert mount.status().store.reachable
+    with gated_mount(minio_bucket, minio) as (mount, gate):
+        assert (mount.path / "cached").read_bytes() == b"cached"
+        gate.shut()
+        (mount.path / "new").write_bytes(b"written while away")
+        assert (mount.path / "new").read_bytes() == b"written while away"
+        wait_until(lambda: mount.status().store.offline_since_s is not None)
+        told = mount.place.run("status", str(mount.path)).stdout
+        assert "NOT REACHABLE" in told
+        assert mount.status().uploads.waiting_files == 1
+        gate.open()
+        wait_until(lambda: mount.status().uploads.waiting_files == 0, 60)
+        assert mount.status().store.reachable
     assert minio_bucket.contents()["new"] == b"written while away"
 
 
 def test_umount_while_the_store_is_away(minio_bucket: Bucket, minio: servers.Server) -> None:
-    with Gate(minio.host) as gate:
-        url = minio_bucket.url.replace(minio.host, gate.host)
-        with mounted(
-            url, environment=minio_bucket.environment, allow_errors=True, metadata_ttl="1h"
-        ) as mount:
-            assert list(mount.path.iterdir()) == []
-            gate.shut()
-            (mount.path / "a").write_bytes(b"kept")
-            done = mount.place.run("umount", "--no-drain", str(mount.path))
-            assert done.returncode == 0
-            assert "stay in the journal" in done.stderr
-            gate.open()
-            mount.mount_again()
+    with gated_mount(minio_bucket, minio, metadata_ttl="1h") as (mount, gate):
+        assert list(mount.path.iterdir()) == []
+        gate.shut()
+        (mount.path / "a").write_bytes(b"kept")
+        done = mount.place.run("umount", "--no-drain", str(mount.path))
+        assert done.returncode == 0
+        assert "stay in the journal" in done.stderr
+        gate.open()
+        mount.mount_again()
     assert minio_bucket.contents() == {"a": b"kept"}
 
 
 def test_killed_and_mounted_while_the_store_is_away(minio_bucket: Bucket, minio: servers.Server) -> None:
     minio_bucket.store.put("there/x", b"x")
-    with Gate(minio.host) as gate:
-        url = minio_bucket.url.replace(minio.host, gate.host)
-        with mounted(
-            url,
-            environment=minio_bucket.environment,
-            allow_errors=True,
-            metadata_ttl="1h",
-            store_timeout="2s",
-        ) as mount:
-            assert [path.name for path in mount.path.iterdir()] == ["there"]
-            gate.shut()
-            (mount.path / "dir").mkdir()
-            (mount.path / "dir" / "a").write_bytes(b"kept")
-            (mount.path / "there").rename(mount.path / "moved")
-            mount.kill()
-            done = mount.place.mount(url, **mount.options)
-            assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
-            assert "not reachable" in done.stderr
-            assert (mount.path / "dir" / "a").read_bytes() == b"kept"
-            (mount.path / "dir" / "a").write_bytes(b"changed")
-            assert not (mount.path / "there").exists()
-            assert mount.path.is_dir()
-            with pytest.raises(OSError, match=r"Input/output|timed out"):  # nobody knows what else there is
-                os.listdir(mount.path)
-            gate.open()
-            mount.drain()
-            assert sorted(os.listdir(mount.path)) == ["dir", "moved"]
-            assert (mount.path / "moved" / "x").read_bytes() == b"x"
+    with gated_mount(minio_bucket, minio, metadata_ttl="1h", store_timeout="2s") as (mount, gate):
+        assert [path.name for path in mount.path.iterdir()] == ["there"]
+        gate.shut()
+        (mount.path / "dir").mkdir()
+        (mount.path / "dir" / "a").write_bytes(b"kept")
+        (mount.path / "there").rename(mount.path / "moved")
+        mount.kill()
+        done = mount.place.mount(mount.url, **mount.options)
+        assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+        assert "not reachable" in done.stderr
+        assert (mount.path / "dir" / "a").read_bytes() == b"kept"
+        (mount.path / "dir" / "a").write_bytes(b"changed")
+        assert not (mount.path / "there").exists()
+        assert mount.path.is_dir()
+        with pytest.raises(OSError, match=r"Input/output|timed out"):  # nobody knows what else there is
+            os.listdir(mount.path)
+        gate.open()
+        mount.drain()
+        assert sorted(os.listdir(mount.path)) == ["dir", "moved"]
+        assert (mount.path / "moved" / "x").read_bytes() == b"x"
     assert minio_bucket.contents() == {"dir/": b"", "dir/a": b"changed", "moved/x": b"x"}
 
 
