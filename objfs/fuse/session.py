@@ -182,11 +182,11 @@ def _tune(mountpoint: Path) -> None:
 
 def _device(mountpoint: Path) -> str | None:
     """The mount's major:minor, without asking the mount itself (proc(5), mountinfo)."""
-    wanted = os.path.realpath(mountpoint.parent) + "/" + mountpoint.name
+    wanted = Path(os.path.realpath(mountpoint.parent), mountpoint.name)
     device = None
     for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).splitlines():
         fields = line.split(" ")
-        if _unescape(fields[4]) == wanted:
+        if Path(_unescape(fields[4])) == wanted:
             device = fields[2]
     return device
 

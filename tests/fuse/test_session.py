@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,6 @@ from objfs.fuse.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 def mount_tmpfs(folder: Path) -> None:
@@ -51,3 +51,15 @@ def test_what_is_in_use_is_told(mountpoint: Path) -> None:
         session.detach(lazy=False)
     session.detach(lazy=False)
     assert not os.path.ismount(mountpoint)
+
+
+def test_a_mountpoint_right_below_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, commands = Session(Path("/proc")), list[list[str]]()
+
+    def run(command: list[str], **_options: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    session.detach(lazy=False)
+    assert [command[-1] for command in commands] == ["/proc"]
