@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from objfs.cli import mounts
+from objfs import mounts
 from objfs.control import protocol
 from objfs.control.client import NoAnswerError, connect
 from objfs.errors import MountError, UsageError

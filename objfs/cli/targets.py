@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from objfs.cli import mounts
+from objfs import mounts
 from objfs.cli.settings import gather, settings_for
 from objfs.config import Layer, default_cache_base, merge, mount_names, read_files, read_record
 from objfs.control import protocol

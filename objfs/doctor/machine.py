@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from objfs import mounts
 from objfs.doctor.findings import Finding, failed, ok, skipped, warning
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 FUSE_DEVICE = Path("/dev/fuse")
 FUSE_CONFIG = Path("/etc/fuse.conf")
-MOUNTS = Path("/proc/self/mountinfo")
 LEAST_OPEN_FILES = 4096  # descriptors of a busy mount: staged files and connections
 FREE_SHARE = 0.05  # what a mount leaves free on the disk of its cache (objfs.app.local)
 LITTLE_SHARE = 0.15
@@ -150,7 +150,7 @@ def check_cache_folder(base: Path, cache_size_bytes: int) -> Iterator[Finding]:
 
 def check_file_system(folder: Path) -> Finding:
     """Whether what is written to a folder, which may still have to be made, outlives a power loss."""
-    kind = file_system_of(folder)
+    kind = mounts.file_system_of(folder)
     text = f"{folder} on {kind}" + ("" if os.path.exists(folder) else ", to be made")
     if kind == "":
         return skipped("cache folder", f"the kind of file system of {folder} is not told")
@@ -167,21 +167,6 @@ def check_file_system(folder: Path) -> Finding:
             "name a folder on a local disk with --cache-dir",
         )
     return ok("cache folder", text)
-
-
-def file_system_of(folder: Path) -> str:
-    """Kind of the file system that holds a folder, or would (proc(5), mountinfo); "" if that is not told."""
-    real = Path(os.path.realpath(folder))
-    best, kind = -1, ""
-    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
-        before, _, after = line.partition(" - ")
-        fields = before.split(" ")
-        if len(fields) < 5 or not after:
-            continue
-        place = Path(fields[4].replace("\\040", " "))
-        if real.is_relative_to(place) and len(place.parts) >= best:
-            best, kind = len(place.parts), after.split(" ")[0]
-    return kind
 
 
 def _gib(count: int) -> str:

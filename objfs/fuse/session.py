@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pyfuse3
 import trio
 
+from objfs import mounts
 from objfs.errors import MountError
 from objfs.fuse.handlers import Handlers
 
@@ -181,19 +182,9 @@ def _tune(mountpoint: Path) -> None:
 
 
 def _device(mountpoint: Path) -> str | None:
-    """The mount's major:minor, without asking the mount itself (proc(5), mountinfo)."""
-    wanted = Path(os.path.realpath(mountpoint.parent), mountpoint.name)
-    device = None
-    for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).splitlines():
-        fields = line.split(" ")
-        if Path(_unescape(fields[4])) == wanted:
-            device = fields[2]
-    return device
-
-
-def _unescape(field: str) -> str:
-    """A field of mountinfo, where space, tab, newline and backslash are octal escapes (proc(5))."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
+    """The mount's major:minor, without asking the mount itself."""
+    entry = mounts.find_mount(Path(os.path.realpath(mountpoint.parent), mountpoint.name))
+    return None if entry is None else entry.device
 
 
 def _set(path: Path, value: int) -> None:

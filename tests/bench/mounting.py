@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from objfs.cli import mounts
+from objfs import mounts
 from tests.bench.errors import BenchError
 from tests.bench.tools import Spot
 

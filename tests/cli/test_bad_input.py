@@ -106,7 +106,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("OBJFS_LOG_FILE", str(tmp_path / "log"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("objfs.cli.mounts.read_mounts", list)
+    monkeypatch.setattr("objfs.mounts.read_mounts", list)
     yield tmp_path
     assert not os.path.ismount(tmp_path / "mnt")
 

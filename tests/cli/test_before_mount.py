@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from objfs.cli import mounts
+from objfs import mounts
 from objfs.cli.mounting import checks
 from objfs.cli.mounting.background import Outcome, run_in_background
 from objfs.cli.settings import read_settings
-from objfs.doctor import machine
 from objfs.errors import MountError, UsageError
 
 if TYPE_CHECKING:
@@ -27,12 +26,46 @@ TABLE = r"""
 """
 
 
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Read in place of the kernel's."""
+    path = tmp_path / "mountinfo"
+    path.write_text(TABLE)
+    monkeypatch.setattr(mounts, "TABLE", path)
+    return path
+
+
+@pytest.mark.usefixtures("table")
 def test_table_of_mounts() -> None:
-    entries = mounts.read_mounts(TABLE)
+    entries = mounts.read_mounts()
     assert [entry.fs_type for entry in entries] == ["ext4", "fuse.objfs", "fuse.rclone"]
     assert entries[1].mountpoint == Path("/mnt/with space")
+    assert entries[1].device == "0:40"
     assert entries[1].source == "s3://b"
     assert entries[2].mountpoint == Path("/mnt/back\\slash")
+
+
+@pytest.mark.parametrize("name", ["a b", "a\tb", "a\nb", "a\\b", "a\\040b", "a\rb\fc\x85\u2028d", "a\udcffb"])
+def test_mountpoints_of_any_name(table: Path, name: str) -> None:
+    told = "".join(f"\\{ord(one):03o}" if one in " \t\n\\" else one for one in name)
+    table.write_bytes(
+        os.fsencode(f"{TABLE}32 22 0:42 / /{told} rw - tmpfs none rw\n33 22 0:43 / /z rw - xfs z rw\n")
+    )
+    assert [str(entry.mountpoint) for entry in mounts.read_mounts()][3:] == [f"/{name}", "/z"]
+    entry = mounts.find_mount(Path(f"/{name}"))
+    assert entry is not None
+    assert entry.device == "0:42"
+    assert mounts.file_system_of(Path(f"/{name}/below")) == "tmpfs"
+
+
+def test_what_was_mounted_last_is_on_top(table: Path) -> None:
+    with table.open("a") as file:
+        file.write("32 30 0:42 / /mnt rw - tmpfs none rw\n33 32 0:43 / /mnt rw - xfs /dev/sdb1 rw\n")
+    assert mounts.file_system_of(Path("/mnt/with")) == "xfs"
+    assert mounts.file_system_of(Path("/mnt/with space")) == "fuse.objfs"
+    assert mounts.file_system_of(Path("/opt")) == "ext4"
+    table.write_text("")
+    assert mounts.file_system_of(Path("/opt")) == ""
 
 
 def test_the_kernels_table_is_read() -> None:
@@ -80,14 +113,10 @@ def test_allow_other_needs_the_administrator(tmp_path: Path, monkeypatch: pytest
     checks.check_allow_other(config)
 
 
-def test_where_the_cache_may_lie(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    table = tmp_path / "mountinfo"
+def test_where_the_cache_may_lie(table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     table.write_text(
         TABLE + "32 22 0:42 / /mnt/memory rw - tmpfs tmpfs rw\n33 22 0:43 / /mnt/nfs rw - nfs4 h:/ rw\n"
     )
-    monkeypatch.setattr(machine, "MOUNTS", table)
     with pytest.raises(MountError, match="lie in a mount of objfs; name a folder on a local disk"):
         checks.check_cache(Path("/mnt/with space/cache"))
     for folder, told in {

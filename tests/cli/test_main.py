@@ -165,7 +165,7 @@ def test_status_of_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("OBJFS_RUNTIME_DIR", str(tmp_path / "none"))
-    monkeypatch.setattr("objfs.cli.mounts.read_mounts", lambda: [])
+    monkeypatch.setattr("objfs.mounts.read_mounts", lambda: [])
     assert main(["status"]) == 0
     assert capsys.readouterr().out == "Nothing is mounted.\n"
     assert main(["status", "--json"]) == 0

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from objfs.cli import mount_helper, mounts
+from objfs import mounts
+from objfs.cli import mount_helper
 from objfs.cli.mounting import checks
 from objfs.errors import UsageError
 
@@ -54,6 +55,8 @@ def test_exit_statuses_are_those_of_mount(
 
 
 def test_an_automount_is_not_looked_into(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    entry = mounts.MountEntry(mountpoint=tmp_path / "none", fs_type="autofs", source="systemd-1")
+    entry = mounts.MountEntry(
+        mountpoint=tmp_path / "none", device="0:40", fs_type="autofs", source="systemd-1"
+    )
     monkeypatch.setattr(mounts, "find_mount", lambda _path: entry)
     checks.check_mountpoint(tmp_path / "none", nonempty=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from objfs.cli import mounts
+from objfs import mounts
 from objfs.cli.settings import read_settings
 from objfs.cli.targets import Left, find_target
 from objfs.config import RECORD_NAME, read_record, write_record

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from objfs.cli import mounts
+from objfs import mounts
 from objfs.control.client import connect, wait_for_end
 from tests import servers
 from tests.fuse import proxy as faults

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
-from objfs.cli import mounts
+from objfs import mounts
 from objfs.config import split_mount_options
 from tests import servers
 from tests.fuse.mounting import Place, a_place

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from objfs.cli import mounts
-from objfs.doctor.machine import check_file_system, file_system_of
+from objfs import mounts
+from objfs.doctor.machine import check_file_system
 from objfs.errors import MountError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def check_mountpoint(mountpoint: Path, *, nonempty: bool) -> None:
 
 def check_cache(path: Path) -> None:
     """The cache is not in a mount of ours, which may go, or wait for its store, while this one needs it."""
-    if file_system_of(path) == mounts.FUSE_TYPE:
+    if mounts.file_system_of(path) == mounts.FUSE_TYPE:
         raise MountError(
             f"the cache {path} would lie in a mount of objfs; name a folder on a local disk with --cache-dir."
         )

@@ -8,7 +8,7 @@ import resource
 import sys
 from typing import TYPE_CHECKING
 
-from objfs.cli import mounts
+from objfs import mounts
 from objfs.cli.failure import describe_failure, pick_leaf
 from objfs.cli.logs import configure_logging
 from objfs.cli.mounting.background import Outcome, run_in_background

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from objfs.cli import mounts
+from objfs import mounts
 from objfs.cli.show import print_json, show_bytes, show_changes, show_files, show_seconds, show_text
 from objfs.control import protocol
 from objfs.control.client import NoAnswerError, connect, sockets_in

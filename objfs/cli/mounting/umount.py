@@ -6,7 +6,7 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from objfs.cli import mounts
+from objfs import mounts
 from objfs.cli.progress import open_display
 from objfs.cli.show import show_bytes, show_files
 from objfs.control import protocol

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from objfs.cli import mounts
+from objfs import mounts
 from objfs.cli.places import locate
 from objfs.cli.show import print_json, show_bytes, show_text
 

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from objfs.cli import mounts
+from objfs import mounts
 from objfs.cli.show import show_bytes, show_files, show_text
 from objfs.cli.targets import Mounted, find_all, find_target
 from objfs.control.leftovers import peek

@@ -1,4 +1,4 @@
-"""The kernel's table of mounts, and taking a mount away by force."""
+"""The kernel's table of mounts, and taking a mount away by force. Knows nothing of the rooms."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FUSE_TYPE = "fuse.objfs"
+TABLE = Path("/proc/self/mountinfo")  # proc(5)
 _ESCAPE = re.compile(r"\\([0-7]{3})")  # proc(5): space, tab, newline and backslash as octal
 _STAT_TIMEOUT_S = 3.0  # a dead mount answers at once; a live one may wait for its store
 _UNMOUNT_TIMEOUT_S = 10.0  # `fusermount3 -uz` returns at once unless the kernel itself is stuck
@@ -19,23 +20,36 @@ _UNMOUNT_TIMEOUT_S = 10.0  # `fusermount3 -uz` returns at once unless the kernel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountEntry:
-    """One line of /proc/self/mountinfo."""
+    """One line of the table.
+
+    Attributes:
+        device: major:minor.
+    """
 
     mountpoint: Path
+    device: str
     fs_type: str
     source: str
 
 
-def read_mounts(table: str | None = None) -> list[MountEntry]:
-    """All mounts, in the order they were made; `table` stands in for the kernel's in tests."""
-    text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape") if table is None else table
-    return [_parse_line(line) for line in text.splitlines() if " - " in line]
+def read_mounts() -> list[MountEntry]:
+    """All mounts, in the order they were made."""
+    lines = os.fsdecode(TABLE.read_bytes()).split("\n")  # what else Python ends lines at may be in a name
+    return [_parse_line(line) for line in lines if " - " in line]
 
 
 def find_mount(mountpoint: Path) -> MountEntry | None:
     """The topmost mount at exactly this path."""
     found = [entry for entry in read_mounts() if entry.mountpoint == mountpoint]
     return found[-1] if found else None
+
+
+def file_system_of(folder: Path) -> str:
+    """Kind of the file system that holds a folder, or would; "" if that is not told."""
+    real = Path(os.path.realpath(folder))
+    holding = [entry for entry in read_mounts() if real.is_relative_to(entry.mountpoint)]
+    holding.sort(key=lambda entry: len(entry.mountpoint.parts))  # of two at one path, the later stays last
+    return holding[-1].fs_type if holding else ""
 
 
 def is_automount(mountpoint: Path) -> bool:
@@ -95,9 +109,10 @@ def _count(mountpoint: Path) -> int:
 
 def _parse_line(line: str) -> MountEntry:
     before, after = line.split(" - ", 1)
+    _id, _parent, device, _root, mountpoint = before.split(" ")[:5]
     fs_type, source = after.split(" ")[:2]
     return MountEntry(
-        mountpoint=Path(_unescape(before.split(" ")[4])), fs_type=fs_type, source=_unescape(source)
+        mountpoint=Path(_unescape(mountpoint)), device=device, fs_type=fs_type, source=_unescape(source)
     )
 
 
