@@ -46,6 +46,10 @@ class Session(Protocol):
         """Answer the kernel until the mountpoint was taken away."""
         ...
 
+    def tune(self) -> None:
+        """Raise the kernel's limits, once it is answered; for a thread, since it blocks."""
+        ...
+
     def detach(self, *, lazy: bool) -> None:
         """Take the mountpoint away; for a thread, since it blocks. Raises MountError if it is in use."""
         ...
@@ -232,7 +236,7 @@ class MountLife:
             log.info("all uploads are done")
 
     async def _announce(self, session: Session, on_ready: Callable[[], None]) -> None:
-        await trio.to_thread.run_sync(os.statvfs, self._settings.mountpoint, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(session.tune, abandon_on_cancel=True)
         self._session = session
         log.info("mounted %s at %s", self._settings.url, self._settings.mountpoint)
         on_ready()

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyfuse3
-import trio
 
 from objfs import mounts
 from objfs.errors import MountError
@@ -87,10 +86,15 @@ class Session:
 
     async def serve(self) -> None:
         """Answer the kernel until the mountpoint was taken away."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.to_thread.run_sync, _tune, self._mountpoint)
-            await pyfuse3.main(max_tasks=MAX_HANDLERS)
-            nursery.cancel_scope.cancel()
+        await pyfuse3.main(max_tasks=MAX_HANDLERS)
+
+    def tune(self) -> None:
+        """Raise the kernel's limits, once it is answered; for a thread, since it blocks.
+
+        The answer to its first request, after which all others come, sets them as well.
+        """
+        os.statvfs(self._mountpoint)
+        _tune(self._mountpoint)
 
     def detach(self, *, lazy: bool) -> None:
         """Take the mountpoint away, if nobody else has done so; blocks, so run it in a thread.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEEP_EVERY_S = 10.0
+KEEP_EVERY_S = 5.0
 BATCH_ENTRIES = 10_000  # pictures held in memory: some 10 MB
 
 

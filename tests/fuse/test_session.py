@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from objfs.errors import MountError
-from objfs.fuse.session import Session
+from objfs.fuse.session import READ_AHEAD_KB, Session
+from tests.fuse.mounting import mounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.fuse.conftest import Bucket
 
 
 def mount_tmpfs(folder: Path) -> None:
@@ -63,3 +66,11 @@ def test_a_mountpoint_right_below_the_root(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(subprocess, "run", run)
     session.detach(lazy=False)
     assert [command[-1] for command in commands] == ["/proc"]
+
+
+def test_the_kernel_reads_ahead_as_much_as_it_was_told_to(file_bucket: Bucket) -> None:
+    for _ in range(5):
+        with mounted(file_bucket.url) as mount:
+            device = mount.path.stat().st_dev
+            limit = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+            assert int(limit.read_text()) == READ_AHEAD_KB
