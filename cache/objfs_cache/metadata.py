@@ -28,7 +28,8 @@ _T = TypeVar("_T")
 LIMIT_BYTES = 128 * 1024 * 1024  # about three million names
 CULL_FRACTION = 10  # one of so many rows goes when there is no room, the oldest first
 _FORMAT = 1
-_CLOSED = "-"
+_NOTE = "boot"  # the boot of the machine in which it was last open
+_CLOSED = "-"  # there: it was closed in order
 _DATABASE = "metadata.db"
 _FILES = (_DATABASE, f"{_DATABASE}-wal", f"{_DATABASE}-shm", f"{_DATABASE}-journal")
 
@@ -90,6 +91,8 @@ class MetadataCache:
         """What is to be written next is as known from now on: what is forgotten meanwhile is not written."""
         with self._lock:
             self._forgotten.clear()
+            if self._connection is None:
+                self._open()
 
     def write(self, rows: Sequence[MetadataRow]) -> None:
         """Keep rows as known at the last `begin`."""
@@ -134,20 +137,23 @@ class MetadataCache:
             try:
                 return None if self._connection is None else use(self._connection)
             except sqlite3.Error as error:
-                log.warning("what is remembered of directories is forgotten: %s", error)
-                self._close()
-                _remove(self._folder)
-                self._open()
+                self._give_up(error)
                 return None
 
     def _open(self) -> None:
         try:
+            _believe_or_empty(self._folder)
             self._connection = _connect(self._folder)
             (last,) = self._connection.execute("SELECT max(written) FROM directory").fetchone()
             self._written = last or 0
         except (OSError, sqlite3.Error) as error:
-            log.warning("directories are not remembered: %s", error)
-            self._close()
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        """Forget everything, and begin anew when there is something to be written."""
+        log.warning("what was known of directories is forgotten: %s", error)
+        self._close()
+        _empty(self._folder)
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -158,27 +164,21 @@ class MetadataCache:
 @contextlib.contextmanager
 def open_metadata_cache(folder: Path) -> Iterator[MetadataCache]:
     """The metadata cache in `folder`, which is emptied if the machine went down while it was in use."""
-    _begin(folder)
     with contextlib.closing(MetadataCache(folder)) as cache:
         yield cache
 
 
-def _begin(folder: Path) -> None:
+def _believe_or_empty(folder: Path) -> None:
     """Rows are not synced: after a power loss, those that were forgotten may be there again."""
-    boot = boot_id()
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        note = folder / "boot"
-        if not note.exists() or note.read_text().strip() not in (boot, _CLOSED):
-            _remove(folder)
-        _note(folder, boot)
-    except OSError as error:
-        log.warning("what is remembered of directories is forgotten: %s", error)
-        _remove(folder)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    boot, note = boot_id(), folder / _NOTE
+    if not note.exists() or note.read_text().strip() not in (boot, _CLOSED):
+        _empty(folder)
+    _note(folder, boot)
 
 
 def _note(folder: Path, text: str) -> None:
-    replace_durably(folder / "boot", f"{text}\n".encode())
+    replace_durably(folder / _NOTE, f"{text}\n".encode())
 
 
 def _sync(database: Path) -> None:
@@ -187,8 +187,8 @@ def _sync(database: Path) -> None:
     fsync_directory(database.parent)
 
 
-def _remove(folder: Path) -> None:
-    for name in _FILES:
+def _empty(folder: Path) -> None:
+    for name in (_NOTE, *_FILES):  # without the note, nothing else is believed
         with contextlib.suppress(OSError):
             (folder / name).unlink(missing_ok=True)
 

@@ -120,7 +120,7 @@ class Directories:
 
         If the store does not answer, what `is_known` stands, or what an earlier mount knew.
         """
-        if is_known or self.remembering.knows(directory):
+        if is_known or self.remembering.knows(directory, name):
             if await self.last_known.or_stale(refresh) or is_known:
                 return
             if await self.remembering.recall(directory, name):

@@ -90,13 +90,12 @@ class Mirror:
         return [name for name in lacking if name in doubted]
 
     def _take_marker(self, directory: DirectoryNode, listing: Listing) -> None:
-        if directory.pending() or directory.changed_at > listing.begun_at:
-            return
         if listing.begun_at == LONG_AGO:
-            if directory.checked_at > LONG_AGO:
-                return  # it was looked at since
-        elif directory.parent is None:
-            return  # its marker is elsewhere
+            is_newer = directory.proven and (directory.parent is not None or directory.checked_at > LONG_AGO)
+        else:  # the root's marker is elsewhere
+            is_newer = directory.parent is None or bool(directory.pending())
+        if is_newer or directory.changed_at > listing.begun_at:
+            return
         directory.marker = listing.marker is not None
         if listing.marker is None or listing.marker.metadata is not None:
             self.prove_directory(directory, listing.marker, listing.begun_at)

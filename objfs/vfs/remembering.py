@@ -56,20 +56,32 @@ class Remembering:
                 log.debug("what was learnt of %d directories is not kept: %s", len(pictures), error)
         learnt.clear()
 
-    def knows(self, directory: DirectoryNode) -> bool:
-        """Whether there is anything to `recall` of a directory of which the store has not told yet."""
-        if directory.told_at > NEVER:
+    def knows(self, directory: DirectoryNode, name: str | None) -> bool:
+        """Whether anything can be told of a name in a directory, or of all (None), that the store has not."""
+        return self._has(directory) or self._has(_unknown_folder(directory, name))
+
+    async def recall(self, directory: DirectoryNode, name: str | None) -> bool:
+        """Show what is known of a name in a directory, or of all; False if that is nothing."""
+        is_told = self._has(directory) and await self._show(directory, name)
+        folder = _unknown_folder(directory, name)
+        if folder is not None and self._has(folder):  # it lies elsewhere: its own row tells what it is
+            await self._show(folder, "")
+            return folder.proven
+        return is_told
+
+    def _has(self, directory: DirectoryNode | None) -> bool:
+        if directory is None or directory.told_at > NEVER:
             return False
         return _is_new(directory) or (self._cache is not None and self._cache.has(directory.prefix))
 
-    async def recall(self, directory: DirectoryNode, name: str | None) -> bool:
-        """Show what is known of a directory; whether that tells of a name in it, or of all (None)."""
+    async def _show(self, directory: DirectoryNode, name: str | None) -> bool:
+        """Put in what is known of a directory; whether that tells of a name, or of all."""
         prefix, moves = directory.prefix, self._tree.moves
         if _is_new(directory):
             memory, whole = Memory(Listing(LONG_AGO)), True
         else:
             row = self._cache.read(prefix) if self._cache is not None else None
-            if row is None:
+            if row is None or (name is None and not row.whole):
                 return False
             try:
                 memory, whole = await in_thread(remembered, prefix, row.body), row.whole
@@ -78,8 +90,7 @@ class Remembering:
                 return False
         if directory.prefix != prefix or self._tree.has_moved(prefix, since=moves):
             return False
-        if whole or name is not None:
-            self._put_in(directory, memory, whole=whole)
+        self._put_in(directory, memory, whole=whole)
         return whole or name in directory.children
 
     def _put_in(self, directory: DirectoryNode, memory: Memory, *, whole: bool) -> None:
@@ -100,6 +111,12 @@ def _is_worth_keeping(directory: DirectoryNode) -> bool:
     if directory.is_removed or directory.local:
         return False
     return directory.parent is None or directory.marker is not None
+
+
+def _unknown_folder(directory: DirectoryNode, name: str | None) -> DirectoryNode | None:
+    """The directory of that name, if its attributes are not known."""
+    child = directory.children.get(name) if name is not None else None
+    return child if isinstance(child, DirectoryNode) and not child.proven else None
 
 
 def _is_new(directory: DirectoryNode) -> bool:
