@@ -47,7 +47,7 @@ def find_caches(cache_base: Path) -> list[CacheFacts]:
                 path=record.cache_path,
                 url=record.url,
                 mountpoint=record.mountpoint,
-                clean_bytes=_used_bytes(directory.blocks_path),
+                clean_bytes=sum(map(_used_bytes, _clean_folders(directory))),
                 staged_bytes=_used_bytes(directory.staging_path),
                 waiting=len(peek(record.cache_path)),
                 in_use=_is_in_use(record.cache_path),
@@ -57,7 +57,7 @@ def find_caches(cache_base: Path) -> list[CacheFacts]:
     return found
 
 
-def clear_blocks(cache_path: Path) -> int:
+def clear_clean_data(cache_path: Path) -> int:
     """Delete a cache's clean data, which the store has too; returns how many bytes that gave.
 
     Raises:
@@ -65,11 +65,17 @@ def clear_blocks(cache_path: Path) -> int:
     """
     try:
         with open_cache_directory(cache_path) as directory:
-            freed_bytes = _used_bytes(directory.blocks_path)
-            shutil.rmtree(directory.blocks_path)
+            folders = [folder for folder in _clean_folders(directory) if folder.exists()]
+            freed_bytes = sum(map(_used_bytes, folders))
+            for folder in folders:
+                shutil.rmtree(folder)
             return freed_bytes
     except CacheError as error:
         raise MountError(str(error)) from error
+
+
+def _clean_folders(directory: CacheDirectory) -> tuple[Path, ...]:
+    return directory.blocks_path, directory.metadata_path
 
 
 def _is_in_use(cache_path: Path) -> bool:

@@ -11,7 +11,7 @@ from objfs.cli.places import Place
 from objfs.cli.progress import open_bar
 from objfs.cli.show import print_json, show_bytes, show_changes, show_files, show_text
 from objfs.cli.targets import Mounted, cache_base, find_all, find_target
-from objfs.control.caches import clear_blocks, find_caches
+from objfs.control.caches import clear_clean_data, find_caches
 from objfs.control.client import connect
 from objfs.control.verifying import verified_from_json, verify_left_cache
 from objfs.errors import MountError
@@ -64,7 +64,7 @@ def clear(name: str, flags: Mapping[str, str]) -> int:
     if isinstance(target, Mounted):
         raise MountError(f"{target.mountpoint} is mounted; run 'objfs umount {target.mountpoint}' first.")
     path = _cache_of(target)
-    sys.stdout.write(f"{show_text(target.name)}: {show_bytes(clear_blocks(path))} deleted.\n")
+    sys.stdout.write(f"{show_text(target.name)}: {show_bytes(clear_clean_data(path))} deleted.\n")
     return 0
 
 

@@ -134,4 +134,3 @@ def test_without_a_place_nothing_is_kept(tmp_path: Path) -> None:
         cache.write([row("a/")])
         cache.forget("a/")
         assert not cache.has("a/")
-
