@@ -56,6 +56,12 @@ FOUND_WITH_STALLS = {
     42: "a removed name whose upload was in conflict hid what somebody else had put there",
 }
 
+FOUND_IN_THE_DARK = {
+    15: "a new directory was known to be empty after what was made in it had been stored",
+    21: "a file that was being written was not known to be in its directory",
+    226: "a directory that vanished with its last file was known for ever",
+}
+
 FOUND_WITH_MOVES = {
     41062: "a directory that came to its name while that was asked for lost its attributes",
     766: "after a restart a directory made anew showed what was still to be moved away from its place",
@@ -194,6 +200,17 @@ def test_found_once_with_rules(seed: int) -> None:
 def test_cached_blocks_are_of_what_a_file_is(first: int) -> None:
     for seed in range(first, first + PORTION // 2):
         simulate("cached", seed)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS // 5, PORTION // 2))
+def test_what_is_known_without_the_store_is_true(first: int) -> None:
+    for seed in range(first, first + PORTION // 2):
+        simulate("dark", seed)
+
+
+@pytest.mark.parametrize("seed", FOUND_IN_THE_DARK)
+def test_found_once_in_the_dark(seed: int) -> None:
+    simulate("dark", seed)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS // 20, PORTION // 4))
