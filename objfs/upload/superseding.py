@@ -137,12 +137,13 @@ def _go_behind(book: Book, parked: Operation, tree: Operation) -> None:
     if parked.kind is Kind.RENAME_TREE or not is_in_it or any(is_within(name, tree.path) for name in names):
         return
     path, source = (_moved_along(one, tree) for one in (parked.path, parked.source))
-    moved = replace(parked, path=path, source=source, made=False)  # what was stored in it goes along
+    moved = replace(parked, path=path, source=source, made=False, bare=False)  # what was stored goes along
     if any(one.seq > tree.seq for one in book.order.before(moved)):
         return  # something else has become of it there
     with book.step():
         book.revoke(parked)
-        parked.path, parked.source, parked.made = moved.path, moved.source, moved.made
+        parked.path, parked.source = moved.path, moved.source
+        parked.made, parked.bare = moved.made, moved.bare
         book.turn(parked, State.SENT)
         parked.attempts = parked.faults = 0
         book.append(parked)
