@@ -95,6 +95,7 @@ class Changes:
         self._tree.attach(parent, name, node)
         node.proven = True
         node.checked_at = node.changed_at = trio.current_time()
+        self._tree.learnt.add(parent)
         stored_below(self.ledger, node)
         parent.touch()
 

@@ -19,7 +19,7 @@ from objfs.errors import NotFoundError
 from objfs.upload.operations import ROOT_MARKER_KEY
 from objfs.upload.uploader import load_operations
 from objfs.vfs.adoption import Adoption
-from objfs.vfs.attributes import decode, default_attributes
+from objfs.vfs.attributes import default_attributes
 from objfs.vfs.changes import Changes
 from objfs.vfs.content import Contents, is_regular
 from objfs.vfs.directories import Directories
@@ -28,9 +28,10 @@ from objfs.vfs.durability import Durability
 from objfs.vfs.files import Files
 from objfs.vfs.handles import Handles
 from objfs.vfs.inspection import Inspection
+from objfs.vfs.last_known import AWAY_S
 from objfs.vfs.making import Maker
 from objfs.vfs.names import check_new_name
-from objfs.vfs.nodes import DirectoryNode, FileNode
+from objfs.vfs.nodes import NEVER, DirectoryNode, FileNode
 from objfs.vfs.owners import Owners
 from objfs.vfs.places import Places
 from objfs.vfs.pruning import prune
@@ -370,19 +371,27 @@ class FileSystem:
         root.proven = True
         if root.pending() or await self._directories.last_known.or_stale(self._learn_root):
             return
-        if not await self._directories.remembering.recall(root, None):
+        await self._directories.remembering.recall(root, "")
+        if root.checked_at == NEVER:
             log.warning("the store does not answer: the root's own attributes are not known")
+        self._nursery.start_soon(self._learn_root_later)
+
+    async def _learn_root_later(self) -> None:
+        """Nobody else asks for the root's attributes, however old they are."""
+        while True:
+            await trio.sleep(AWAY_S)
+            if await self._directories.last_known.or_stale(self._learn_root):
+                return
 
     async def _learn_root(self) -> None:
-        root = self._tree.root
+        root, begun_at = self._tree.root, trio.current_time()
         try:
-            info = await self._store.head(ROOT_MARKER_KEY)
+            marker = await self._store.head(ROOT_MARKER_KEY)
         except NotFoundError:
-            root.marker = False
-        else:
-            root.marker = True
-            root.attributes = decode(info, self._settings.defaults, directory=True)
-        root.checked_at = trio.current_time()
+            marker = None
+        if not root.pending() and root.changed_at <= begun_at:
+            root.proven = False
+            self._directories.mirror.prove_directory(root, marker, begun_at)
 
     async def keep_known(self) -> None:
         """Have what is known of directories outlive the mount."""

@@ -107,10 +107,10 @@ def _write(cache: MetadataCache, pictures: list[Picture]) -> None:
 
 
 def _is_worth_keeping(directory: DirectoryNode) -> bool:
-    """Whether enough is known of a directory that the store has."""
+    """Whether enough is known of a directory that the store has: of the root, its own attributes, too."""
     if directory.is_removed or directory.local:
         return False
-    return directory.parent is None or directory.marker is not None
+    return directory.marker is not None or (directory.parent is None and bool(directory.pending()))
 
 
 def _unknown_folder(directory: DirectoryNode, name: str | None) -> DirectoryNode | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.errors import PermissionDeniedError, UnavailableError
+from objfs.store.values import PutOptions
+from objfs.upload.operations import ROOT_MARKER_KEY
 from tests.sim.client import Client
 from tests.sim.dark import Glimpse
 from tests.sim.model import Op
@@ -72,3 +75,47 @@ def test_a_refused_directory_that_was_renamed(tmp_path: Path) -> None:
         assert seen.names.get("e") in (None, ["x"])
 
     lives(tmp_path, first, second)
+
+
+def test_the_roots_attributes_are_not_guessed(tmp_path: Path) -> None:
+    """A life that began without the store, and knew nothing, keeps nothing of them either."""
+
+    async def unknowing(at: Scene) -> None:
+        at.store.write_foreign("f", b"theirs")
+        options = PutOptions(metadata={"mode": str(0o40700), "uid": "7"})
+        at.store.memory.put(ROOT_MARKER_KEY, b"", options=options)
+        shut(at)
+
+    async def begun_in_the_dark(at: Scene) -> None:
+        open_again(at)
+        assert await at.client.names("") == ["f"]
+        await trio.sleep(10.0)
+        assert (await at.mount.filesystem.getattr(1)).mode == 0o40700
+        await trio.sleep(KEPT_S)
+        shut(at)
+
+    async def last(at: Scene) -> None:
+        assert (await at.mount.filesystem.getattr(1)).mode == 0o40700
+        open_again(at)
+        options = PutOptions(metadata={"mode": str(0o40750), "uid": "7"})
+        at.store.memory.put(ROOT_MARKER_KEY, b"", options=options)
+        await trio.sleep(20.0)
+        assert (await at.mount.filesystem.getattr(1)).mode == 0o40750
+
+    lives(tmp_path, unknowing, begun_in_the_dark, last)
+
+
+def test_a_claimed_file(tmp_path: Path) -> None:
+    async def first(at: Scene) -> None:
+        at.store.write_foreign("d/f", b"theirs")
+        await at.client.names("d")
+        await trio.sleep(KEPT_S)
+        await at.client.apply(Op("create", "d/new", slot=1, flags=os.O_RDWR | os.O_CREAT | os.O_EXCL))
+        await at.client.apply(Op("close", slot=1))
+        await trio.sleep(KEPT_S)
+        shut(at)
+
+    async def second(at: Scene) -> None:
+        assert await at.client.names("d") == ["f", "new"]
+
+    lives(tmp_path, first, second, through=True)
