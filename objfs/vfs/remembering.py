@@ -31,6 +31,7 @@ class Remembering:
         self._tree = tree
         self._mirror = mirror
         self._cache = cache
+        self._keeping = trio.Lock()  # the cache knows of one who writes
 
     async def run(self) -> None:
         """Keep what was learnt, now and then, until cancelled."""
@@ -40,6 +41,10 @@ class Remembering:
 
     async def keep(self) -> None:
         """Keep what was learnt since the last time."""
+        async with self._keeping:
+            await self._keep()
+
+    async def _keep(self) -> None:
         learnt = self._tree.learnt
         while learnt and self._cache is not None:
             self._cache.begin()

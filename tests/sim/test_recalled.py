@@ -6,9 +6,11 @@ import os
 import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import trio
 
+import objfs.vfs.remembering
 from objfs.errors import PermissionDeniedError, UnavailableError
 from objfs.store.values import PutOptions
 from objfs.upload.operations import ROOT_MARKER_KEY
@@ -119,3 +121,36 @@ def test_a_claimed_file(tmp_path: Path) -> None:
         assert await at.client.names("d") == ["f", "new"]
 
     lives(tmp_path, first, second, through=True)
+
+
+def test_removed_while_what_was_learnt_is_written_at_the_end(tmp_path: Path) -> None:
+    """The disk is slow with what was learnt before, and the mount ends meanwhile."""
+
+    async def slow_first(call: Callable[..., None], *args: object) -> None:
+        with trio.CancelScope(shield=True):  # as a thread
+            await trio.sleep(waits_s.pop() if waits_s else 0.0)
+        call(*args)
+
+    async def first(at: Scene) -> None:
+        at.store.write_foreign("d/f", b"theirs")
+        at.store.write_foreign("d/g", b"theirs")
+        await at.client.names("d")
+        await trio.sleep(KEPT_S)
+        waits_s.append(20.0)
+        with mock.patch.object(objfs.vfs.remembering, "in_thread", slow_first):
+            await at.write("d/new", b"ours", new=True)
+            await at.mount.uploader.drain()
+            await trio.sleep(KEPT_S)
+            assert not waits_s
+            await at.do("unlink", "d/f")
+            await at.mount.uploader.drain()
+            await at.mount.filesystem.keep_known()
+            await trio.sleep(30.0)
+        shut(at)
+
+    async def second(at: Scene) -> None:
+        seen = await Glimpse.of(at.client, "")
+        assert seen.names.get("d") in (None, ["g", "new"])
+
+    waits_s: list[float] = []
+    lives(tmp_path, first, second)
