@@ -75,6 +75,7 @@ class MetadataCache:
         self._connection: sqlite3.Connection | None = None
         self._written = 0
         self._forgotten: list[tuple[str, bool]] = []  # since `begin`
+        self._is_stale = False  # what is on the disk, and could not be removed
         self._open()
 
     def has(self, key: str) -> bool:
@@ -142,6 +143,9 @@ class MetadataCache:
 
     def _open(self) -> None:
         try:
+            if self._is_stale:
+                _empty(self._folder)
+                self._is_stale = False
             _believe_or_empty(self._folder)
             self._connection = _connect(self._folder)
             (last,) = self._connection.execute("SELECT max(written) FROM directory").fetchone()
@@ -153,7 +157,10 @@ class MetadataCache:
         """Forget everything, and begin anew when there is something to be written."""
         log.warning("what was known of directories is forgotten: %s", error)
         self._close()
-        _empty(self._folder)
+        try:
+            _empty(self._folder)
+        except OSError:
+            self._is_stale = True
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -172,7 +179,7 @@ def _believe_or_empty(folder: Path) -> None:
     """Rows are not synced: after a power loss, those that were forgotten may be there again."""
     folder.mkdir(mode=0o700, exist_ok=True)
     boot, note = boot_id(), folder / _NOTE
-    if not note.exists() or note.read_text().strip() not in (boot, _CLOSED):
+    if not note.exists() or note.read_bytes().strip() not in (boot.encode(), _CLOSED.encode()):
         _empty(folder)
     _note(folder, boot)
 
@@ -189,8 +196,7 @@ def _sync(database: Path) -> None:
 
 def _empty(folder: Path) -> None:
     for name in (_NOTE, *_FILES):  # without the note, nothing else is believed
-        with contextlib.suppress(OSError):
-            (folder / name).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
 
 
 def _connect(folder: Path) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 from unittest import mock
 
@@ -125,6 +126,30 @@ def test_a_database_that_fails_is_begun_anew(tmp_path: Path) -> None:
         cache.begin()
         cache.write([row("b/")])
         assert cache.has("b/")
+
+
+def test_what_cannot_be_removed_is_not_believed_later(tmp_path: Path) -> None:
+    """A full disk takes neither the removal of a row nor, on some file systems, that of a file."""
+    with open_metadata_cache(tmp_path / "m") as cache:
+        cache.write([row("a/")])
+        assert cache._connection is not None
+        cache._connection.execute("PRAGMA query_only = 1")
+        with mock.patch.object(type(tmp_path), "unlink", side_effect=OSError(errno.ENOSPC, "full")):
+            cache.forget("a/")
+            cache.begin()
+            assert not cache.has("a/")
+        cache.begin()
+        assert not cache.has("a/")
+        cache.write([row("b/")])
+        assert cache.has("b/")
+
+
+def test_a_damaged_note_is_no_hindrance(tmp_path: Path) -> None:
+    with open_metadata_cache(tmp_path / "m") as cache:
+        cache.write([row("a/")])
+    (tmp_path / "m" / "boot").write_bytes(b"\xff\xfe")
+    with open_metadata_cache(tmp_path / "m") as cache:
+        assert not cache.has("a/")
 
 
 def test_without_a_place_nothing_is_kept(tmp_path: Path) -> None:
