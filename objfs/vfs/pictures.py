@@ -42,9 +42,9 @@ class Picture:
     entries: list[Entry]
 
     def to_bytes(self) -> bytes:
-        """The form that is kept: compressed JSON."""
-        text = json.dumps([self.large, self.hidden, [_plain(entry) for entry in self.entries]])
-        return zstandard.ZstdCompressor(write_checksum=True).compress(text.encode())
+        """The form that is kept: compressed lines of JSON. One large text would hold up the event loop."""
+        lines = [json.dumps([self.large, self.hidden]), *(json.dumps(_plain(one)) for one in self.entries)]
+        return zstandard.ZstdCompressor(write_checksum=True).compress("\n".join(lines).encode())
 
 
 @dataclass(slots=True)
@@ -82,9 +82,10 @@ def remembered(prefix: str, data: bytes) -> Memory:
     memory = Memory(Listing(LONG_AGO))
     try:
         text = zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_BYTES)
-        memory.large, memory.listing.hidden, entries = json.loads(text)
+        facts, *entries = text.split(b"\n")
+        memory.large, memory.listing.hidden = json.loads(facts)
         for entry in entries:
-            _remember(memory, prefix, *entry)
+            _remember(memory, prefix, *json.loads(entry))
     except (zstandard.ZstdError, TypeError) as error:
         raise ValueError(f"no picture of a directory: {error}") from error
     return memory

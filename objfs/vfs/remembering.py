@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEEP_EVERY_S = 5.0
+PAUSE_SHARE = 20  # and so many times as long as the last time took: of 100,000 names, that is seconds
 BATCH_ENTRIES = 10_000  # pictures held in memory: some 10 MB
 
 
@@ -35,9 +36,12 @@ class Remembering:
 
     async def run(self) -> None:
         """Keep what was learnt, now and then, until cancelled."""
+        pause_s = KEEP_EVERY_S
         while True:
-            await trio.sleep(KEEP_EVERY_S)
+            await trio.sleep(pause_s)
+            begun_at = trio.current_time()
             await self.keep()
+            pause_s = max(KEEP_EVERY_S, PAUSE_SHARE * (trio.current_time() - begun_at))
 
     async def keep(self) -> None:
         """Keep what was learnt since the last time."""
@@ -45,7 +49,7 @@ class Remembering:
             await self._keep()
 
     async def _keep(self) -> None:
-        learnt = self._tree.learnt
+        learnt, self._tree.learnt = self._tree.learnt, set()
         while learnt and self._cache is not None:
             self._cache.begin()
             pictures: list[Picture] = []
@@ -59,7 +63,6 @@ class Remembering:
                 await in_thread(_write, self._cache, pictures)
             except NoThreadError as error:
                 log.debug("what was learnt of %d directories is not kept: %s", len(pictures), error)
-        learnt.clear()
 
     def knows(self, directory: DirectoryNode, name: str | None) -> bool:
         """Whether anything can be told of a name in a directory, or of all (None), that the store has not."""

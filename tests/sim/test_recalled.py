@@ -154,3 +154,22 @@ def test_removed_while_what_was_learnt_is_written_at_the_end(tmp_path: Path) -> 
 
     waits_s: list[float] = []
     lives(tmp_path, first, second)
+
+
+def test_what_takes_long_to_keep_is_kept_seldom(tmp_path: Path) -> None:
+    """A directory of many names is told whole each time, and a program goes on writing into it."""
+    kept: list[float] = []
+
+    async def slow(call: Callable[..., None], *args: object) -> None:
+        kept.append(trio.current_time())
+        await trio.sleep(2.0)
+        call(*args)
+
+    async def scene(at: Scene) -> None:
+        with mock.patch.object(objfs.vfs.remembering, "in_thread", slow):
+            for number in range(100):
+                await at.write(f"f{number}", b"ours", new=True)
+                await trio.sleep(1.0)
+
+    lives(tmp_path, scene)
+    assert 2 <= len(kept) <= 5
