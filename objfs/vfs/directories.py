@@ -75,7 +75,7 @@ class Directories:
             may_overlook=not store.capabilities.file_over_prefix,
         )
         self.last_known = LastKnown()
-        self.remembering = Remembering(tree, self.mirror, metadata)
+        self.remembering = Remembering(tree, self.mirror, metadata, defaults=defaults)
         self._walks = Walks(tree, store, self.freshness, self.mirror, self.last_known)
         self.prover = Prover(tree, store, self.mirror, self.last_known, nursery)
         self.expiring = Expiring(self.mirror, self.prover, self.last_known, rules)

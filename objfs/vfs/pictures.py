@@ -11,7 +11,7 @@ import zstandard
 
 from objfs.codec.marks import marked
 from objfs.store.values import ObjectInfo, Version
-from objfs.vfs.attributes import Attributes, encode
+from objfs.vfs.attributes import Attributes, Defaults, encode
 from objfs.vfs.listings import Listing
 from objfs.vfs.nodes import LONG_AGO, NEVER, DirectoryNode, FileNode, Node
 
@@ -41,9 +41,10 @@ class Picture:
     hidden: int
     entries: list[Entry]
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, defaults: Defaults) -> bytes:
         """The form that is kept: compressed lines of JSON. One large text would hold up the event loop."""
-        lines = [json.dumps([self.large, self.hidden]), *(json.dumps(_plain(one)) for one in self.entries)]
+        head = [self.large, self.hidden, _told(defaults)]
+        lines = [json.dumps(head), *(json.dumps(_plain(one)) for one in self.entries)]
         return zstandard.ZstdCompressor(write_checksum=True).compress("\n".join(lines).encode())
 
 
@@ -73,8 +74,10 @@ async def take(directory: DirectoryNode) -> Picture:
     return picture
 
 
-def remembered(prefix: str, data: bytes) -> Memory:
+def remembered(prefix: str, data: bytes, defaults: Defaults) -> Memory:
     """What was kept of the directory at a prefix.
+
+    Attributes that may be other `defaults` are not known now.
 
     Raises:
         ValueError: it is damaged.
@@ -82,10 +85,12 @@ def remembered(prefix: str, data: bytes) -> Memory:
     memory = Memory(Listing(LONG_AGO))
     try:
         text = zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_BYTES)
-        facts, *entries = text.split(b"\n")
-        memory.large, memory.listing.hidden = json.loads(facts)
+        head, *entries = text.split(b"\n")
+        memory.large, memory.listing.hidden, told = json.loads(head)
         for entry in entries:
-            _remember(memory, prefix, *json.loads(entry))
+            name, version, modified_ns, is_marked, facts, target = json.loads(entry)
+            facts = facts if told == _told(defaults) else None
+            _remember(memory, prefix, name, version, modified_ns, is_marked, facts, target)
     except (zstandard.ZstdError, TypeError) as error:
         raise ValueError(f"no picture of a directory: {error}") from error
     return memory
@@ -108,6 +113,11 @@ def _entry(name: str, node: Node) -> Entry:
         return Entry(name, node.version, node.modified_ns, False, attributes, node.target)
     is_marked = isinstance(node, DirectoryNode) and bool(node.marker)
     return Entry(name, None, 0, is_marked, attributes, None)
+
+
+def _told(defaults: Defaults) -> list[int]:
+    """What is shown of objects that tell no attributes."""
+    return [defaults.uid, defaults.gid, defaults.umask]
 
 
 def _plain(entry: Entry) -> list[object]:

@@ -14,6 +14,7 @@ from objfs.vfs.pictures import Memory, Picture, remembered, take
 from objfs_cache.metadata import MetadataRow
 
 if TYPE_CHECKING:
+    from objfs.vfs.attributes import Defaults
     from objfs.vfs.mirror import Mirror
     from objfs.vfs.tree import Tree
     from objfs_cache.metadata import MetadataCache
@@ -28,10 +29,13 @@ BATCH_ENTRIES = 10_000  # pictures held in memory: some 10 MB
 class Remembering:
     """Keeps pictures of directories in the cache directory, and puts them into the tree again."""
 
-    def __init__(self, tree: Tree, mirror: Mirror, cache: MetadataCache | None) -> None:
+    def __init__(
+        self, tree: Tree, mirror: Mirror, cache: MetadataCache | None, *, defaults: Defaults
+    ) -> None:
         self._tree = tree
         self._mirror = mirror
         self._cache = cache
+        self._defaults = defaults
         self._keeping = trio.Lock()  # the cache knows of one who writes
 
     async def run(self) -> None:
@@ -60,7 +64,7 @@ class Remembering:
                     pictures.append(await take(directory))
                     entries += len(pictures[-1].entries)
             try:
-                await in_thread(_write, self._cache, pictures)
+                await in_thread(_write, self._cache, pictures, self._defaults)
             except NoThreadError as error:
                 log.debug("what was learnt of %d directories is not kept: %s", len(pictures), error)
 
@@ -92,7 +96,7 @@ class Remembering:
             if row is None or (name is None and not row.whole):
                 return False
             try:
-                memory, whole = await in_thread(remembered, prefix, row.body), row.whole
+                whole, memory = row.whole, await in_thread(remembered, prefix, row.body, self._defaults)
             except ValueError as error:
                 log.warning("what was known of %r is lost: %s", directory.path, error)
                 return False
@@ -110,8 +114,10 @@ class Remembering:
                 node.target = target
 
 
-def _write(cache: MetadataCache, pictures: list[Picture]) -> None:
-    cache.write([MetadataRow(key=one.prefix, body=one.to_bytes(), whole=one.whole) for one in pictures])
+def _write(cache: MetadataCache, pictures: list[Picture], defaults: Defaults) -> None:
+    cache.write(
+        [MetadataRow(key=one.prefix, body=one.to_bytes(defaults), whole=one.whole) for one in pictures]
+    )
 
 
 def _is_worth_keeping(directory: DirectoryNode) -> bool:

@@ -11,13 +11,14 @@ from unittest import mock
 import trio
 
 import objfs.vfs.remembering
+import tests.sim.mounting
 from objfs.errors import PermissionDeniedError, UnavailableError
 from objfs.store.values import PutOptions
 from objfs.upload.operations import ROOT_MARKER_KEY
 from tests.sim.client import Client
 from tests.sim.dark import Glimpse
 from tests.sim.model import Op
-from tests.sim.mounting import PLAIN, mounted, run
+from tests.sim.mounting import DEFAULTS, PLAIN, mounted, run
 from tests.sim.store import SimulatedStore
 from tests.sim.test_conflicts import Scene
 
@@ -173,3 +174,29 @@ def test_what_takes_long_to_keep_is_kept_seldom(tmp_path: Path) -> None:
 
     lives(tmp_path, scene)
     assert 2 <= len(kept) <= 5
+
+
+def test_what_others_left_without_attributes_is_shown_as_the_mount_wants(tmp_path: Path) -> None:
+    """A later mount has other owners and modes for what tells none."""
+
+    async def first(at: Scene) -> None:
+        at.store.write_foreign("d/f", b"theirs")
+        await at.client.walk()
+        await trio.sleep(KEPT_S)
+        shut(at)
+
+    async def second(at: Scene) -> None:
+        glimpse = await Glimpse.of(at.client, "")
+        assert glimpse.names["d"] == ["f"]
+        assert glimpse.stats.get("d") in (None, ("folder", 0o700, 0))
+        assert glimpse.stats.get("d/f") in (None, ("file", 0o600, 6))
+
+    async def main() -> None:
+        store = SimulatedStore(dice=random.Random(1))
+        for scene, umask in ((first, 0o022), (second, 0o077)):
+            wanted = replace(DEFAULTS, umask=umask)
+            with mock.patch.object(tests.sim.mounting, "DEFAULTS", wanted):
+                async with mounted(store, tmp_path / "cache", OPTIONS) as mount:
+                    await scene(Scene(store, mount, Client(mount.filesystem)))
+
+    run(1, main)
