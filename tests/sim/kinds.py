@@ -44,6 +44,8 @@ KINDS: dict[str, Run] = {
     "rules": _alone(with_rules),
     "cached": _alone(with_cached_blocks),
     "dark": _alone(plans.in_the_dark),
+    "disk-in-the-dark": _alone(lambda plan: with_a_bad_disk(plans.in_the_dark(plan))),
+    "hollow-in-the-dark": _alone(lambda plan: plans.with_hollow_prefixes(plans.in_the_dark(plan))),
     "hollow": _alone(plans.with_hollow_prefixes),
     "rival": _among(with_a_rival),
     "stays": _among(with_stays),

@@ -6,6 +6,7 @@ import errno
 import itertools
 import random
 import shutil
+import sqlite3
 import time
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -245,6 +246,7 @@ class Disk:
     def failing(self) -> Iterator[None]:
         """Let writes of journal and staging fail in the block."""
         execute, pwrite, create = Journal._execute, StagedFile._pwrite, Staging.create
+        locked = MetadataCache._locked
 
         def failing_execute(journal: Journal, sql: str, *values: object) -> list[tuple[object, ...]]:
             if not sql.startswith(("SELECT", "ROLLBACK")):
@@ -262,7 +264,18 @@ class Disk:
             self.write()
             return create(staging)
 
+        def failing_locked(cache: MetadataCache, use: Callable[[sqlite3.Connection], T]) -> T | None:
+            def failing_use(connection: sqlite3.Connection) -> T:
+                try:
+                    self.write()
+                except OSError as error:
+                    raise sqlite3.OperationalError(str(error)) from error
+                return use(connection)
+
+            return locked(cache, failing_use)
+
         with (
+            mock.patch.object(MetadataCache, "_locked", failing_locked),
             mock.patch.object(Journal, "_execute", failing_execute),
             mock.patch.object(StagedFile, "_pwrite", failing_pwrite),
             mock.patch.object(Staging, "create", failing_create),
