@@ -39,21 +39,24 @@ class Picture:
     whole: bool
     large: bool
     hidden: int
+    expired: dict[str, tuple[Version, int]]
     entries: list[Entry]
 
     def to_bytes(self, defaults: Defaults) -> bytes:
         """The form that is kept: compressed lines of JSON. One large text would hold up the event loop."""
-        head = [self.large, self.hidden, _told(defaults)]
+        expired = [(name, one.etag, one.size_bytes, at_ns) for name, (one, at_ns) in self.expired.items()]
+        head = [self.large, self.hidden, expired, _told(defaults)]
         lines = [json.dumps(head), *(json.dumps(_plain(one)) for one in self.entries)]
         return zstandard.ZstdCompressor(write_checksum=True).compress("\n".join(lines).encode())
 
 
 @dataclass(slots=True)
 class Memory:
-    """A picture as a listing of long ago; `targets` are those of symlinks by name."""
+    """A picture as a listing of long ago; `targets` of symlinks and what had `expired`, by name."""
 
     listing: Listing
     large: bool = False
+    expired: dict[str, tuple[Version, int]] = field(default_factory=dict)
     targets: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -64,6 +67,7 @@ async def take(directory: DirectoryNode) -> Picture:
         whole=directory.listed_at > NEVER,
         large=directory.large,
         hidden=directory.hidden,
+        expired=dict(directory.expired),
         entries=[_entry("", directory)],
     )
     for number, (name, node) in enumerate(list(directory.children.items())):
@@ -86,7 +90,9 @@ def remembered(prefix: str, data: bytes, defaults: Defaults) -> Memory:
     try:
         text = zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_BYTES)
         head, *entries = text.split(b"\n")
-        memory.large, memory.listing.hidden, told = json.loads(head)
+        memory.large, memory.listing.hidden, expired, told = json.loads(head)
+        for name, etag, size_bytes, modified_ns in expired:
+            memory.expired[name] = Version(etag=etag, size_bytes=size_bytes), modified_ns
         for entry in entries:
             name, version, modified_ns, is_marked, facts, target = json.loads(entry)
             facts = facts if told == _told(defaults) else None

@@ -106,7 +106,11 @@ class Remembering:
         return whole or name in directory.children
 
     def _put_in(self, directory: DirectoryNode, memory: Memory, *, whole: bool) -> None:
+        expired = {**memory.expired, **directory.expired}
         self._mirror.merge(directory, memory.listing, complete=whole)
+        for name, one in expired.items():
+            if name not in directory.children and self._mirror.may_update(directory, name, LONG_AGO):
+                directory.expired[name] = one
         directory.large = memory.large
         for name, target in memory.targets.items():
             node = directory.children.get(name)

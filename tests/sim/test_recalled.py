@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from unittest import mock
 
+import pytest
 import trio
 
 import objfs.vfs.remembering
@@ -200,3 +201,26 @@ def test_what_others_left_without_attributes_is_shown_as_the_mount_wants(tmp_pat
                     await scene(Scene(store, mount, Client(mount.filesystem)))
 
     run(1, main)
+
+
+def test_a_directory_in_which_a_file_has_expired_is_removed(tmp_path: Path) -> None:
+    """Nobody has deleted the object yet: it goes with the directory, which else would be there again."""
+
+    async def first(at: Scene) -> None:
+        at.store.memory.put("d/", b"")
+        options = PutOptions(metadata={"objfs-expires": "2001-01-01T00:00:00Z"})
+        at.store.memory.put("d/old", b"old", options=options)
+        with pytest.raises(FileNotFoundError):
+            await at.client.entry("d/old")
+        assert (await Glimpse.of(at.client, "")).names == {"": ["d"], "d": []}
+        await trio.sleep(KEPT_S)
+        shut(at)
+
+    async def second(at: Scene) -> None:
+        assert (await Glimpse.of(at.client, "")).names == {"": ["d"], "d": []}
+        await at.do("rmdir", "d")
+        open_again(at)
+        assert await at.settle() == {}
+        assert await at.client.names("") == []
+
+    lives(tmp_path, first, second)
