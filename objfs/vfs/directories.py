@@ -74,7 +74,7 @@ class Directories:
             kernel=kernel,
             may_overlook=not store.capabilities.file_over_prefix,
         )
-        self.last_known = LastKnown()
+        self.last_known = LastKnown(nursery, lambda: store.list("", max_keys=1))
         self.remembering = Remembering(tree, self.mirror, metadata, defaults=defaults)
         self._walks = Walks(tree, store, self.freshness, self.mirror, self.last_known)
         self.prover = Prover(tree, store, self.mirror, self.last_known, nursery)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import trio
 
 from objfs.errors import ObjectStoreError
-from objfs.vfs.nodes import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -16,38 +16,55 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STALE_WAIT_S = 3.0  # how long a known entry waits for a sign of the store before it is shown as last known
-AWAY_S = 5.0  # how long known entries are shown without asking a store that did not answer
+AWAY_S = 5.0  # how often a store that did not answer is asked whether it does; meanwhile nobody waits for it
+
+_waiting: ContextVar[tuple[trio.CancelScope, ...]] = ContextVar("waiting", default=())
 
 
 class LastKnown:
-    """Waits a little for the store, and then not at all for a while."""
+    """Waits a little for the store, and then not at all until it answers again."""
 
-    def __init__(self) -> None:
-        self._away_until = NEVER
-        self._waiting: set[trio.CancelScope] = set()
+    def __init__(self, nursery: trio.Nursery, ask: Callable[[], Awaitable[object]]) -> None:
+        """`ask` is any question to the store; the nursery is for who goes on asking."""
+        self._nursery = nursery
+        self._ask = ask
+        self._is_away = False
 
     def heard(self) -> None:
         """The store answered one of several requests: whoever waits for all of them waits on."""
-        for scope in self._waiting:
+        for scope in _waiting.get():
             scope.deadline = trio.current_time() + STALE_WAIT_S
 
-    async def or_stale(self, refresh: Callable[[], Awaitable[None]]) -> bool:
+    async def or_stale(self, refresh: Callable[[], Awaitable[object]]) -> bool:
         """Refresh what is known; if the store does not answer, what is known stands.
 
         Returns:
             Whether the store answered.
         """
-        if trio.current_time() < self._away_until:
+        if self._is_away:
             return False
-        with trio.move_on_after(STALE_WAIT_S) as scope:
-            self._waiting.add(scope)
-            try:
-                await refresh()
-            except (ObjectStoreError, ExceptionGroup) as error:
-                log.debug("shown as last known: %s", error)
-            else:
-                return True
-            finally:
-                self._waiting.discard(scope)
-        self._away_until = trio.current_time() + AWAY_S
+        if await _is_answered(refresh):
+            return True
+        if not self._is_away:
+            self._is_away = True
+            self._nursery.start_soon(self._ask_until_answered)
         return False
+
+    async def _ask_until_answered(self) -> None:
+        while self._is_away:
+            await trio.sleep(AWAY_S)
+            self._is_away = not await _is_answered(self._ask)
+
+
+async def _is_answered(ask: Callable[[], Awaitable[object]]) -> bool:
+    with trio.move_on_after(STALE_WAIT_S) as scope:
+        before = _waiting.set((*_waiting.get(), scope))
+        try:
+            await ask()
+        except (ObjectStoreError, ExceptionGroup) as error:
+            log.debug("shown as last known: %s", error)
+        else:
+            return True
+        finally:
+            _waiting.reset(before)
+    return False

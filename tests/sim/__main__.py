@@ -26,7 +26,8 @@ def main() -> int:
     parser.add_argument("--go-on", action="store_true", help="do not stop at the first failure")
     arguments = parser.parse_args()
     kinds = list(KINDS) if arguments.kind == "all" else [arguments.kind]
-    logging.getLogger("objfs").setLevel(logging.CRITICAL)
+    for name in ("objfs", "objfs_cache"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if arguments.seed is not None:
         for kind in kinds:
             KINDS[kind](arguments.seed, _tell)

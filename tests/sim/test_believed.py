@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 import trio
 
-from objfs.errors import CorruptError, InvalidRequestError
+from objfs.errors import CorruptError, InvalidRequestError, UnavailableError
 from objfs.store.listing import MAX_PAGE_KEYS
 from objfs.store.values import MIB, ListPage, PutOptions
 from objfs.vfs.pruning import prune
@@ -358,5 +358,54 @@ def test_a_long_listing_is_waited_for_as_long_as_it_goes_on(tmp_path: Path) -> N
         await trio.sleep(10.0)
         with mock.patch.object(at.store, "list", list_slowly):
             assert len(await at.client.names("d")) == 7
+
+    play(tmp_path, scene)
+
+
+def test_who_asks_for_known_things_waits_once_for_a_store_that_is_away(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        def refuse(name: str, key: str) -> None:
+            raise UnavailableError(name, key=key)
+
+        at.store.write_foreign("d/x", b"x")
+        for path in ("", "d"):
+            await at.client.names(path)
+        at.store.before_request = refuse
+        waited: list[float] = []
+        for _ in range(10):
+            await trio.sleep(60.0)
+            asked_at = trio.current_time()
+            assert await at.client.names("d") == ["x"]
+            waited.append(trio.current_time() - asked_at)
+        assert waited[0] < 10.0
+        assert waited[1:] == [0.0] * 9
+        at.store.before_request = lambda _name, _key: None
+        at.store.write_foreign("d/y", b"y")
+        await trio.sleep(10.0)
+        assert await at.client.names("d") == ["x", "y"]
+
+    play(tmp_path, scene)
+
+
+def test_a_listing_that_goes_on_makes_nobody_wait_for_another_that_does_not(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        for number in range(60):
+            at.store.write_foreign(f"long/{number}", b"x")
+        at.store.write_foreign("stalled/x", b"x")
+        for path in ("", "long", "stalled"):
+            await at.client.names(path)
+        await trio.sleep(10.0)
+        listed = at.store.list
+
+        async def list_slowly(prefix: str, **how: Any) -> ListPage:  # noqa: ANN401  # whatever is asked
+            await trio.sleep(1.0 if prefix == "long/" else 0.0 if prefix == "" else 1000.0)
+            return await listed(prefix, **how, max_keys=1)
+
+        with mock.patch.object(at.store, "list", list_slowly):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(Client(at.mount.filesystem).names, "long")
+                asked_at = trio.current_time()
+                assert await at.client.names("stalled") == ["x"]
+                assert trio.current_time() - asked_at < 10.0
 
     play(tmp_path, scene)
