@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from objfs.errors import StaleVersionError
+from objfs.errors import StaleVersionError, UnavailableError
 from objfs.read.salvage import salvage
 from objfs.read.values import Source, object_name
 from objfs.store.threads import in_thread
@@ -261,13 +261,15 @@ class Contents:
             if offset + length > version.content_bytes:
                 raise StaleVersionError(f"{key} was made shorter")
             source = Source(object_id=object_id(node), key=key, version=version)
+            begun_at = trio.current_time()
             try:
                 if trio.current_time() - node.stalled_at < STALLED_S:
                     with trio.fail_after(PATIENCE_S):
                         return await self._reader.read(source, offset, length, stream)
                 return await self._reader.read(source, offset, length, stream)
-            except trio.Cancelled:
-                node.stalled_at = trio.current_time()
+            except (trio.Cancelled, UnavailableError):
+                if trio.current_time() - begun_at > STALLED_S:
+                    node.stalled_at = trio.current_time()
                 raise
             except StaleVersionError:
                 if (node.version, node.key) == (version, key):

@@ -66,7 +66,8 @@ class Directories:
         self._tree = tree
         self._store = store
         self._nursery = nursery
-        self.freshness = Freshness(tree, ttl_s=ttl_s, hides=hides)
+        self.last_known = LastKnown(nursery, lambda: store.list("", max_keys=1))
+        self.freshness = Freshness(tree, self.last_known, ttl_s=ttl_s, hides=hides)
         self.mirror = Mirror(
             tree,
             self.freshness,
@@ -74,7 +75,6 @@ class Directories:
             kernel=kernel,
             may_overlook=not store.capabilities.file_over_prefix,
         )
-        self.last_known = LastKnown(nursery, lambda: store.list("", max_keys=1))
         self.remembering = Remembering(tree, self.mirror, metadata, defaults=defaults)
         self._walks = Walks(tree, store, self.freshness, self.mirror, self.last_known)
         self.prover = Prover(tree, store, self.mirror, self.last_known, nursery)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from objfs.vfs.last_known import AWAY_S
 from objfs.vfs.nodes import NEVER, PENDING, DirectoryNode, FileNode, Node
 from objfs.vfs.treated import expiry_of
 from objfs.vfs.values import Stat
@@ -14,14 +15,18 @@ from objfs.vfs.values import Stat
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from objfs.vfs.last_known import LastKnown
     from objfs.vfs.tree import Tree
 
 
 class Freshness:
     """Answers from what is known, while it is young enough."""
 
-    def __init__(self, tree: Tree, *, ttl_s: float, hides: Callable[[str], bool]) -> None:
+    def __init__(
+        self, tree: Tree, last_known: LastKnown, *, ttl_s: float, hides: Callable[[str], bool]
+    ) -> None:
         self._tree = tree
+        self._last_known = last_known
         self._hides = hides
         self.ttl_s = ttl_s
 
@@ -41,7 +46,7 @@ class Freshness:
         """How long the kernel may believe what it is told of a node. It asks for the root on every walk."""
         if node is self._tree.root or node.pending() or (isinstance(node, FileNode) and node.dirty):
             return self.ttl_s
-        left_s = min(self.ttl_s, node.checked_at + self.ttl_s - trio.current_time())
+        left_s = self._left_s(node.checked_at)
         expiry = expiry_of(node.attributes)
         if expiry is not None:
             left_s = min(left_s, expiry.at_s - time.time())
@@ -74,8 +79,13 @@ class Freshness:
         """How long the kernel may believe that a name does not exist."""
         if parent.local or name in parent.gone:
             return self.ttl_s
-        asked_at = max(parent.listed_at, parent.absent.get(name, NEVER))
-        return max(0.0, min(self.ttl_s, asked_at + self.ttl_s - trio.current_time()))
+        return max(0.0, self._left_s(max(parent.listed_at, parent.absent.get(name, NEVER))))
+
+    def _left_s(self, told_at: float) -> float:
+        """How long what the store told is to be believed: what is shown as last known, until that may end."""
+        if self._last_known.is_away:
+            return min(self.ttl_s, AWAY_S)
+        return min(self.ttl_s, told_at + self.ttl_s - trio.current_time())
 
     def is_gone(self, parent: DirectoryNode, name: str, begun_at: float) -> bool:
         """Whether a name was removed here later than `begun_at`, or its removal is still on its way."""

@@ -28,7 +28,8 @@ class LastKnown:
         """`ask` is any question to the store; the nursery is for who goes on asking."""
         self._nursery = nursery
         self._ask = ask
-        self._is_away = False
+        self.is_away = False
+        """Whether nobody waits for it."""
 
     def heard(self) -> None:
         """The store answered one of several requests: whoever waits for all of them waits on."""
@@ -41,19 +42,19 @@ class LastKnown:
         Returns:
             Whether the store answered.
         """
-        if self._is_away:
+        if self.is_away:
             return False
         if await _is_answered(refresh):
             return True
-        if not self._is_away:
-            self._is_away = True
+        if not self.is_away:
+            self.is_away = True
             self._nursery.start_soon(self._ask_until_answered)
         return False
 
     async def _ask_until_answered(self) -> None:
-        while self._is_away:
+        while self.is_away:
             await trio.sleep(AWAY_S)
-            self._is_away = not await _is_answered(self._ask)
+            self.is_away = not await _is_answered(self._ask)
 
 
 async def _is_answered(ask: Callable[[], Awaitable[object]]) -> bool:

@@ -387,6 +387,26 @@ def test_who_asks_for_known_things_waits_once_for_a_store_that_is_away(tmp_path:
     play(tmp_path, scene)
 
 
+def test_who_reads_again_what_could_not_be_had_is_told_at_once(tmp_path: Path) -> None:
+    async def scene(at: Scene) -> None:
+        async def give_up(key: str, **_how: Any) -> None:  # noqa: ANN401  # whatever is asked
+            await trio.sleep(50.0)
+            raise UnavailableError("No answer.", key=key)
+
+        await at.client.apply(Op("open", "f", slot=1))
+        with mock.patch.object(at.store, "get", give_up):
+            with pytest.raises(OSError, match="No answer"):
+                await at.client.apply(Op("read", slot=1, length=9))
+            asked_at = trio.current_time()
+            with pytest.raises(trio.TooSlowError):
+                await at.client.apply(Op("read", slot=1, length=9))
+            assert trio.current_time() - asked_at < 1.0
+        await trio.sleep(60.0)
+        assert await at.client.apply(Op("read", slot=1, length=9)) == b"theirs 0"
+
+    play(tmp_path, scene)
+
+
 def test_a_listing_that_goes_on_makes_nobody_wait_for_another_that_does_not(tmp_path: Path) -> None:
     async def scene(at: Scene) -> None:
         for number in range(60):
