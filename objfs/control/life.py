@@ -47,7 +47,7 @@ class Session(Protocol):
         ...
 
     def tune(self) -> None:
-        """Raise the kernel's limits, once it is answered; for a thread, since it blocks."""
+        """Raise the kernel's limits, after its first request was answered; for a thread, since it blocks."""
         ...
 
     def detach(self, *, lazy: bool) -> None:
@@ -236,10 +236,11 @@ class MountLife:
             log.info("all uploads are done")
 
     async def _announce(self, session: Session, on_ready: Callable[[], None]) -> None:
-        await trio.to_thread.run_sync(session.tune, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(os.statvfs, self._settings.mountpoint, abandon_on_cancel=True)
         self._session = session
         log.info("mounted %s at %s", self._settings.url, self._settings.mountpoint)
         on_ready()
+        await trio.to_thread.run_sync(session.tune, abandon_on_cancel=True)
 
     async def _sync(self) -> None:
         """Have the kernel write dirty pages of shared maps, while somebody still answers it."""

@@ -89,11 +89,10 @@ class Session:
         await pyfuse3.main(max_tasks=MAX_HANDLERS)
 
     def tune(self) -> None:
-        """Raise the kernel's limits, once it is answered; for a thread, since it blocks.
+        """Raise the kernel's limits; for a thread, since it blocks.
 
-        The answer to its first request, after which all others come, sets them as well.
+        Its first request has to be answered before: the answer sets them as well.
         """
-        os.statvfs(self._mountpoint)
         _tune(self._mountpoint)
 
     def detach(self, *, lazy: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from objfs.errors import MountError
 from objfs.fuse.session import READ_AHEAD_KB, Session
 from tests.fuse.mounting import mounted
+from tests.fuse.test_life import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,9 +70,12 @@ def test_a_mountpoint_right_below_the_root(monkeypatch: pytest.MonkeyPatch) -> N
     assert [command[-1] for command in commands] == ["/proc"]
 
 
+def is_tuned(device: int) -> bool:
+    limit = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    return int(limit.read_text()) == READ_AHEAD_KB
+
+
 def test_the_kernel_reads_ahead_as_much_as_it_was_told_to(file_bucket: Bucket) -> None:
     for _ in range(5):
         with mounted(file_bucket.url) as mount:
-            device = mount.path.stat().st_dev
-            limit = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
-            assert int(limit.read_text()) == READ_AHEAD_KB
+            wait_until(partial(is_tuned, mount.path.stat().st_dev))
