@@ -147,7 +147,6 @@ async def open_session(
         yield Session(mountpoint)
     finally:
         _close()
-        library.removeFilter(_is_news)
 
 
 def _kernel_version() -> tuple[int, ...]:
@@ -156,10 +155,14 @@ def _kernel_version() -> tuple[int, ...]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether pyfuse3 tells more than that somebody unmounted before an answer was there.
+    """Whether pyfuse3 tells more than that somebody unmounted before it had told the kernel something.
 
-    The kernel has forgotten the request by then (fuse_dev_do_write: ENOENT), and nobody waits.
+    The kernel has forgotten the request by then (fuse_dev_do_write: ENOENT), and nobody waits; there is no
+    session any more whose names could be forgotten (fuse_lowlevel_notify_inval_entry: EINVAL).
     """
+    error = record.exc_info[1] if record.exc_info else None
+    if "invalidate_entry" in record.msg and isinstance(error, OSError):
+        return error.errno != errno.EINVAL
     return "fuse_reply_" not in record.msg or record.args != (os.strerror(errno.ENOENT),)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from objfs.errors import MountError
-from objfs.fuse.session import READ_AHEAD_KB, Session
+from objfs.fuse.session import READ_AHEAD_KB, Session, _is_news
 from tests.fuse.mounting import mounted
 from tests.fuse.test_life import wait_until
 
@@ -68,6 +71,16 @@ def test_a_mountpoint_right_below_the_root(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(subprocess, "run", run)
     session.detach(lazy=False)
     assert [command[-1] for command in commands] == ["/proc"]
+
+
+@pytest.mark.parametrize(("number", "is_news"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_name_that_is_to_be_forgotten_after_the_end(number: int, is_news: bool) -> None:
+    try:
+        raise OSError(number, "fuse_lowlevel_notify_inval_entry returned: …")
+    except OSError:
+        message = "Failed to submit invalidate_entry request for parent inode %d, name %s"
+        record = logging.LogRecord("pyfuse3", logging.ERROR, "", 0, message, (1, b"a"), sys.exc_info())
+    assert _is_news(record) == is_news
 
 
 def is_tuned(device: int) -> bool:

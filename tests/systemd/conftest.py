@@ -1,4 +1,4 @@
-"""One booted machine for all tests of this folder."""
+"""One booted machine for the tests of a module: some leave it with a mount that cannot start."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ boots_machines = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     """A machine that boots with an enabled mount whose store is not there yet."""
     why = missing()
