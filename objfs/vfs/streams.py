@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from objfs.vfs.handles import DirectoryHandle, Handles
-from objfs.vfs.nodes import DirectoryNode, Node
+from objfs.vfs.nodes import NEVER, DirectoryNode, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,8 @@ class DirectoryStreams:
         opened = self._handles.get(handle, DirectoryHandle)
         if opened.is_begun and start > 0:
             return
-        if opened.is_begun or trio.current_time() - opened.asked_at > self._directories.freshness.ttl_s:
+        is_old = trio.current_time() - opened.asked_at > self._directories.freshness.ttl_s
+        if opened.is_begun or is_old or opened.node.listed_at == NEVER:
             await self._directories.look_into(opened.node, walking=True)
         opened.is_begun = True
         children = opened.node.children

@@ -16,6 +16,7 @@ import trio
 from objfs.errors import CorruptError, InvalidRequestError, UnavailableError
 from objfs.store.listing import MAX_PAGE_KEYS
 from objfs.store.values import MIB, ListPage, PutOptions
+from objfs.vfs.nodes import NEVER
 from objfs.vfs.pruning import prune
 from objfs.vfs.values import SetAttributes
 from objfs_cache.blocks import open_block_cache
@@ -427,5 +428,22 @@ def test_a_listing_that_goes_on_makes_nobody_wait_for_another_that_does_not(tmp_
                 asked_at = trio.current_time()
                 assert await at.client.names("stalled") == ["x"]
                 assert trio.current_time() - asked_at < 10.0
+
+    play(tmp_path, scene)
+
+
+def test_what_was_given_up_while_a_directory_was_opened_is_looked_for_before_it_is_read(
+    tmp_path: Path,
+) -> None:
+    """As where an upload of before a power loss turns out to be in the store."""
+
+    async def scene(at: Scene) -> None:
+        streams, tree = at.mount.filesystem.streams, at.mount.filesystem._tree
+        handle = await streams.open(ROOT)
+        at.mount.filesystem._directories.mirror.supersede(tree.root.children["f"])
+        tree.root.listed_at = NEVER
+        await streams.begin(handle, 0)
+        assert [name for _, name, _ in streams.read(handle, 2)] == ["f"]
+        streams.close(handle)
 
     play(tmp_path, scene)
