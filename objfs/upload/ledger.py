@@ -194,7 +194,7 @@ class Ledger:
         with self._book.step():
             base = self._take_over(path, base)
             last = self._waiting_at(source, directory=False)
-            if last is not None and last.kind is Kind.PUT and (last.staged is None or last.staged.complete):
+            if last is not None and _is_new(last):
                 operation = self._move_put(last, path, base, options)
             else:
                 if last is not None and last.kind is Kind.RENAME and last.source == path:
@@ -378,3 +378,9 @@ class Ledger:
         self._append(operation, after=earlier)
         self._delete_unless_absent(source, source_base, after=[operation])
         return operation
+
+
+def _is_new(operation: Operation) -> bool:
+    """Whether it puts a whole object where none was: of a change, a power loss leaves what was changed."""
+    whole = operation.staged is None or operation.staged.complete
+    return operation.kind is Kind.PUT and whole and operation.base.version is None

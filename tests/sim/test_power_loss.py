@@ -124,6 +124,28 @@ def test_a_change_was_lost_and_its_file_renamed(tmp_path: Path) -> None:
         one.live(after)
 
 
+def test_a_change_was_lost_and_its_file_replaced_another(tmp_path: Path) -> None:
+    """What the file was before is under its new name, also if all of it was staged: not what it replaced."""
+
+    async def before(at: Scene) -> None:
+        assert await shows(at, "small") == b"small"
+        await at.patch("small", 1, b"lost")
+        await at.do("rename", "small", "big")
+        await at.mount.filesystem.streams.sync()
+
+    async def after(at: Scene) -> None:
+        assert await shows(at, "big") == b"small"
+        assert await drained(at) == {"big": b"small"}
+        assert await shows(at, "big") == b"small"
+        assert parked(at) == ["big"]
+
+    with machine(tmp_path) as one:
+        one.store.write_foreign("small", b"small")
+        one.live(before)
+        one.live(after)
+        one.live(after)
+
+
 def hold_up(at: Scene, *keys: str) -> None:
     """Nobody answers writes of these keys from now on, so that what is sent is not done."""
 
