@@ -89,11 +89,19 @@ class Session:
         await pyfuse3.main(max_tasks=MAX_HANDLERS)
 
     def tune(self) -> None:
-        """Raise the kernel's limits; for a thread, since it blocks.
+        """Raise the kernel's limits for this mount; root may, others live with the defaults. Blocks.
 
         Its first request has to be answered before: the answer sets them as well.
         """
-        _tune(self._mountpoint)
+        device = _device(self._mountpoint)
+        if device is None:
+            return
+        _set(Path(f"/sys/class/bdi/{device}/read_ahead_kb"), READ_AHEAD_KB)
+        limit = CONNECTIONS / device.partition(":")[2] / "max_background"
+        if limit.exists() or os.geteuid() != 0:
+            _set(limit, MAX_BACKGROUND)
+        else:  # the control file system is not mounted, as in most containers
+            _set_apart(limit, MAX_BACKGROUND)
 
     def detach(self, *, lazy: bool) -> None:
         """Take the mountpoint away, if nobody else has done so; blocks, so run it in a thread.
@@ -172,19 +180,6 @@ def _close() -> None:
     except (OSError, RuntimeError) as error:
         if getattr(error, "errno", None) not in (errno.EINVAL, errno.ENOENT):
             log.warning("the mountpoint was not taken away: %s", error)
-
-
-def _tune(mountpoint: Path) -> None:
-    """Raise the kernel's limits for this mount; root may, others live with the defaults."""
-    device = _device(mountpoint)
-    if device is None:
-        return
-    _set(Path(f"/sys/class/bdi/{device}/read_ahead_kb"), READ_AHEAD_KB)
-    limit = CONNECTIONS / device.partition(":")[2] / "max_background"
-    if limit.exists() or os.geteuid() != 0:
-        _set(limit, MAX_BACKGROUND)
-    else:  # the control file system is not mounted, as in most containers
-        _set_apart(limit, MAX_BACKGROUND)
 
 
 def _device(mountpoint: Path) -> str | None:
