@@ -25,6 +25,8 @@ from tests.sim.model import Op
 from tests.sim.mounting import mounted, run
 from tests.sim.store import SimulatedStore, Weather
 from tests.sim.test_conflicts import Scene, play
+from tests.sim.test_power_loss import answer_again
+from tests.sim.test_recalled import shut
 from tests.unit.codec.objects import compressed
 
 if TYPE_CHECKING:
@@ -365,13 +367,10 @@ def test_a_long_listing_is_waited_for_as_long_as_it_goes_on(tmp_path: Path) -> N
 
 def test_who_asks_for_known_things_waits_once_for_a_store_that_is_away(tmp_path: Path) -> None:
     async def scene(at: Scene) -> None:
-        def refuse(name: str, key: str) -> None:
-            raise UnavailableError(name, key=key)
-
         at.store.write_foreign("d/x", b"x")
         for path in ("", "d"):
             await at.client.names(path)
-        at.store.before_request = refuse
+        shut(at)
         waited: list[float] = []
         for _ in range(10):
             await trio.sleep(60.0)
@@ -380,7 +379,7 @@ def test_who_asks_for_known_things_waits_once_for_a_store_that_is_away(tmp_path:
             waited.append(trio.current_time() - asked_at)
         assert waited[0] < 10.0
         assert waited[1:] == [0.0] * 9
-        at.store.before_request = lambda _name, _key: None
+        answer_again(at)
         at.store.write_foreign("d/y", b"y")
         await trio.sleep(10.0)
         assert await at.client.names("d") == ["x", "y"]

@@ -22,6 +22,7 @@ from tests.sim.model import Op
 from tests.sim.mounting import DEFAULTS, PLAIN, mounted, run
 from tests.sim.store import SimulatedStore
 from tests.sim.test_conflicts import Scene
+from tests.sim.test_power_loss import answer_again
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -50,10 +51,6 @@ def shut(at: Scene) -> None:
         raise UnavailableError("No answer.", key=key)
 
     at.store.before_request = refuse
-
-
-def open_again(at: Scene) -> None:
-    at.store.before_request = lambda _name, _key: None
 
 
 def test_a_refused_directory_that_was_renamed(tmp_path: Path) -> None:
@@ -91,7 +88,7 @@ def test_the_roots_attributes_are_not_guessed(tmp_path: Path) -> None:
         shut(at)
 
     async def begun_in_the_dark(at: Scene) -> None:
-        open_again(at)
+        answer_again(at)
         assert await at.client.names("") == ["f"]
         await trio.sleep(10.0)
         assert (await at.mount.filesystem.getattr(1)).mode == 0o40700
@@ -100,7 +97,7 @@ def test_the_roots_attributes_are_not_guessed(tmp_path: Path) -> None:
 
     async def last(at: Scene) -> None:
         assert (await at.mount.filesystem.getattr(1)).mode == 0o40700
-        open_again(at)
+        answer_again(at)
         options = PutOptions(metadata={"mode": str(0o40750), "uid": "7"})
         at.store.memory.put(ROOT_MARKER_KEY, b"", options=options)
         await trio.sleep(20.0)
@@ -219,7 +216,7 @@ def test_a_directory_in_which_a_file_has_expired_is_removed(tmp_path: Path) -> N
     async def second(at: Scene) -> None:
         assert (await Glimpse.of(at.client, "")).names == {"": ["d"], "d": []}
         await at.do("rmdir", "d")
-        open_again(at)
+        answer_again(at)
         assert await at.settle() == {}
         assert await at.client.names("") == []
 
