@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -10,27 +9,13 @@ import pytest
 
 from objfs.vfs.remembering import KEEP_EVERY_S
 from tests.fuse.gate import gated_mount
+from tests.fuse.test_crowd import files_below
 
 if TYPE_CHECKING:
     from tests import servers
     from tests.fuse.conftest import Bucket
-    from tests.fuse.mounting import Mount
 
 TREE = {"docs/a.txt": b"a" * 5000, "docs/deep/b.txt": b"b", "other/c": b"c"}
-
-
-def seen(mount: Mount) -> dict[str, bytes]:
-    """All files, with their contents."""
-    found: dict[str, bytes] = {}
-    for folder, _folders, names in os.walk(mount.path, onerror=_raise):
-        for name in names:
-            with open(os.path.join(folder, name), "rb") as file:
-                found[os.path.relpath(file.name, mount.path)] = file.read()
-    return found
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 @pytest.mark.parametrize("end", ["kill", "umount"])
@@ -38,7 +23,7 @@ def test_a_start_without_the_store(minio_bucket: Bucket, minio: servers.Server, 
     for key, data in TREE.items():
         minio_bucket.store.put(key, data)
     with gated_mount(minio_bucket, minio, metadata_ttl="1s", store_timeout="5s") as (mount, gate):
-        assert seen(mount) == TREE
+        assert files_below(mount.path) == TREE
         (mount.path / "docs" / "a.txt").chmod(0o600)
         (mount.path / "ours").write_bytes(b"ours")
         (mount.path / "link").symlink_to("ours")
@@ -50,7 +35,7 @@ def test_a_start_without_the_store(minio_bucket: Bucket, minio: servers.Server, 
             mount.umount()
         gate.shut()
         mount.mount_again()
-        assert seen(mount) == {**TREE, "ours": b"ours", "link": b"ours"}
+        assert files_below(mount.path) == {**TREE, "ours": b"ours", "link": b"ours"}
         assert (mount.path / "docs" / "a.txt").stat().st_mode == 0o100600
         assert not (mount.path / "docs" / "none").exists()
         (mount.path / "docs" / "a.txt").write_bytes(b"changed")
@@ -59,15 +44,15 @@ def test_a_start_without_the_store(minio_bucket: Bucket, minio: servers.Server, 
         (mount.path / "other").rename(mount.path / "moved")
         changed = {"docs/a.txt": b"changed", "docs/deep/b.txt": b"b", "moved/c": b"c", "new/x": b"x"}
         changed |= {"ours": b"ours", "link": b"ours"}
-        assert seen(mount) == changed
+        assert files_below(mount.path) == changed
         mount.kill()
         mount.mount_again()
-        assert seen(mount) == changed
+        assert files_below(mount.path) == changed
         gate.open()
         minio_bucket.store.put("docs/theirs", b"theirs")
         mount.drain()
         time.sleep(8.0)
-        assert seen(mount) == {**changed, "docs/theirs": b"theirs"}
+        assert files_below(mount.path) == {**changed, "docs/theirs": b"theirs"}
         mount.umount()
     objects = {key: data for key, data in minio_bucket.contents().items() if not key.endswith("/")}
     assert objects == {**changed, "docs/theirs": b"theirs"}
